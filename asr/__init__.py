@@ -1,0 +1,1 @@
+"""Speech recognition with recurrent networks and CTC."""

@@ -1,0 +1,157 @@
+"""Compose a recipe's YAML with Hydra into a plain dict, and check it as a whole."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from asr.errors import ConfigError
+
+GROUPS = ("features", "augment", "tokenizer", "model", "optimizer", "scheduler", "trainer", "decoder")
+KEYS = ("name", "seed", "output_dir", "data", "text", *GROUPS)
+DATA_KEYS = ("recipe", "dir", "train", "dev", "test")
+
+
+def resource(name: str) -> Path:
+    """Return the folder `conf` or `recipes`: beside the package in a clone, inside it if installed."""
+    package = Path(__file__).parents[1]
+    for place in (package.parent / name, package / "_bundled" / name):
+        if (package.parent / "pyproject.toml").is_file() or "_bundled" in place.parts:
+            return place
+    raise AssertionError("the second place always matches")
+
+
+def find_recipe(path: str) -> Path:
+    """Return the path of a recipe file or folder, looking among the toolkit's own recipes too.
+
+    Raises
+    ------
+    ConfigError
+    """
+    given = Path(path)
+    own = resource("recipes")
+    inside = Path(*given.parts[1:]) if given.parts[:1] == ("recipes",) else given
+    for candidate in (given, own / inside):
+        if candidate.exists():
+            return candidate.absolute()
+    known = ", ".join(sorted(f"recipes/{p.parent.name}/{p.name}" for p in own.glob("*/*.yaml")))
+    raise ConfigError(f"{path}: no such recipe; the toolkit's own are {known}")
+
+
+def load_config(recipe: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Compose a recipe and its overrides into a checked plain dict.
+
+    Parameters
+    ----------
+    recipe : str
+        Path of a YAML file; ``recipes/digits/blstm.yaml`` is found wherever the program runs.
+    overrides : sequence of str
+        Hydra's ``key=value``.
+
+    Raises
+    ------
+    ConfigError
+        One line with everything that is wrong.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    path = find_recipe(recipe)
+    if path.is_dir():
+        raise ConfigError(f"{recipe}: is a folder; give one of its YAML files, as {recipe}/blstm.yaml")
+    try:
+        with initialize_config_dir(str(path.parent), version_base="1.3"):
+            composed = compose(
+                path.stem, overrides=[*overrides, f"hydra.searchpath=[file://{resource('conf')}]"]
+            )
+            config: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ConfigError(f"{recipe}: {reason}") from error
+    mistakes = config_problems(config)
+    if mistakes:
+        raise ConfigError(f"{recipe}: " + "; ".join(mistakes))
+    return config
+
+
+def config_problems(config: dict[str, Any]) -> list[str]:
+    """List everything that is wrong with a composed configuration."""
+    from asr.build import problems
+    from asr.models.ctc import model_problems
+    from asr.text import tokenizer_problems
+
+    options = recipe_options(config)
+    known = (*KEYS, *options)
+    found = [f"{key}: unknown; {_hint(key, known)}" for key in config if key not in known]
+    found += [f"{key}: missing" for key in KEYS if key not in config]
+    if found:
+        return found
+    for key, kind in (("name", str), ("seed", int), ("output_dir", str)):
+        if not isinstance(config[key], kind):
+            found.append(f"{key}: expected {kind.__name__}, found {config[key]!r}")
+    data = config["data"]
+    found += [f"data.{key}: unknown; {_hint(key, DATA_KEYS)}" for key in data if key not in DATA_KEYS]
+    found += [f"data.{key}: missing" for key in DATA_KEYS if key not in data]
+    if not isinstance(data.get("test"), dict):
+        found.append(f"data.test: expected names and manifests, found {data.get('test')!r}")
+    for key in ("speed", "spec"):
+        if config["augment"].get(key) is not None:
+            found += problems(config["augment"][key], f"augment.{key}")
+    found += [
+        f"augment.{key}: unknown; known: speed, spec" for key in config["augment"] if key not in ("speed", "spec")
+    ]
+    found += model_problems(config["model"])
+    found += tokenizer_problems(config["tokenizer"])
+    found += problems(config["optimizer"], "optimizer", supplied=("parameters",))
+    for key in ("features", "text", "scheduler", "trainer", "decoder"):
+        found += problems(config[key], key)
+    return found
+
+
+def recipe_options(config: dict[str, Any]) -> dict[str, inspect.Parameter]:
+    """Return the options that the recipe's ``prepare`` takes; they are top-level keys of its YAML."""
+    recipe = (config.get("data") or {}).get("recipe")
+    if recipe is None:
+        return {}
+    parameters = inspect.signature(load_prepare(str(recipe))).parameters
+    return {k: v for k, v in parameters.items() if k not in ("output_dir", "archive", "progress")}
+
+
+def load_prepare(recipe: str) -> Callable[..., None]:
+    """Return the function ``prepare`` of a recipe's ``prepare.py``.
+
+    Parameters
+    ----------
+    recipe : str
+        Name of one of the toolkit's recipes, or path of a recipe folder.
+
+    Raises
+    ------
+    ConfigError
+    """
+    folder = find_recipe(recipe)
+    path = folder / "prepare.py"
+    if not path.is_file():
+        raise ConfigError(f"{recipe}: no prepare.py in {folder}")
+    name = f"asr_recipe_{folder.name}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Worker processes find the module's functions by its name.
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module.prepare
+
+
+def _hint(key: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(str(key), known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"

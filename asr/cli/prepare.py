@@ -1,0 +1,63 @@
+"""`asr prepare`: make a recipe's manifests."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+EPILOG = """\
+examples:
+  asr prepare recipes/digits
+  asr prepare recipes/an4 --archive ~/Downloads/an4_feat.tar.gz
+  asr prepare recipes/fsdd --output-dir corpora/fsdd speaker=theo
+
+An archive is looked for in the folder that ASR_ARCHIVES names before it is downloaded.
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add ``asr prepare``."""
+    parser = subparsers.add_parser(
+        "prepare",
+        help="turn a corpus into manifests",
+        description="Turn a corpus into train, dev and test manifests.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("recipe", help="a recipe's folder, such as recipes/an4")
+    parser.add_argument("options", nargs="*", metavar="key=value", help="options of the recipe's prepare.py")
+    parser.add_argument("--archive", type=Path, help="the corpus archive, if you have it already")
+    parser.add_argument("--output-dir", type=Path, help="where the data go (default: data/RECIPE)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prepare."""
+    import yaml
+
+    from asr.cli.config import find_recipe, recipe_options
+    from asr.errors import ConfigError
+
+    folder = find_recipe(args.recipe)
+    if folder.is_file():
+        folder = folder.parent
+    known = recipe_options({"data": {"recipe": str(folder)}})
+    options: dict[str, Any] = {}
+    for item in args.options:
+        key, separator, value = item.partition("=")
+        if not separator or key not in known:
+            raise ConfigError(f"{item}: not an option of {args.recipe}; known: {', '.join(known) or 'none'}")
+        options[key] = yaml.safe_load(value)
+    output_dir = args.output_dir or Path("data") / folder.name
+    prepare(str(folder), output_dir, options, archive=args.archive)
+    return 0
+
+
+def prepare(recipe: str, output_dir: Path, options: dict[str, Any], archive: Path | None = None) -> None:
+    """Call a recipe's ``prepare`` and say where the manifests are."""
+    from asr.cli.config import load_prepare
+
+    load_prepare(recipe)(output_dir, archive=archive, **options)
+    print(f"manifests are under {output_dir}", file=sys.stderr)

@@ -1,0 +1,111 @@
+"""Progress bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def seconds_bar(label: str, total: float) -> Iterator[Callable[[float], None]]:
+    """Show how many of `total` seconds of audio are done; silent if stderr is not a terminal.
+
+    Gives a function that takes the seconds done since its last call.
+    """
+    if not sys.stderr.isatty():
+        yield lambda seconds: None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} s of audio"),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=_console(),
+        transient=True,
+    ) as bar:
+        task = bar.add_task(label, total=total, rate="")
+
+        def advance(seconds: float) -> None:
+            bar.advance(task, seconds)
+            speed = bar.tasks[task].finished_speed or bar.tasks[task].speed
+            bar.update(task, rate=f"{speed:.0f} x real time" if speed else "")
+
+        yield advance
+
+
+class TrainingProgress:
+    """Shows a training: a bar an epoch on a terminal, and a line at the end of each epoch."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._task: Any = None
+        self._header_shown = False
+
+    def start_epoch(self, epoch: int, num_epochs: int, seconds: float, done: float) -> None:
+        """Begin an epoch."""
+        self._num_epochs = num_epochs
+        if not sys.stderr.isatty():
+            return
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        if self._bar is None:
+            self._bar = Progress(
+                TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+                BarColumn(),
+                TextColumn("loss {task.fields[loss]:.3f}  lr {task.fields[lr]:.1e}"),
+                TextColumn("{task.fields[rate]:.0f} x real time"),
+                TimeRemainingColumn(),
+                console=_console(),
+                transient=True,
+            )
+            self._bar.start()
+            # The whole training is one task, so that the time left is that of all epochs.
+            self._task = self._bar.add_task(
+                "", total=seconds * num_epochs, loss=0.0, lr=0.0, rate=0.0, epoch=0, epochs=num_epochs
+            )
+        self._bar.update(self._task, completed=epoch * seconds + done, epoch=epoch + 1)
+
+    def step(self, *, loss: float, lr: float, seconds: float) -> None:
+        """Report a step."""
+        if self._bar is not None:
+            speed = self._bar.tasks[0].speed or 0.0
+            self._bar.update(self._task, advance=seconds, loss=loss, lr=lr, rate=speed)
+
+    def end_epoch(self, metrics: dict[str, Any]) -> None:
+        """Print the epoch's line."""
+        if not self._header_shown:
+            self._header_shown = True
+            self._print("epoch    train loss  dev loss  dev WER  dev CER        lr  x real time  seconds")
+        wer = "inf" if metrics["dev_wer"] is None else f"{100 * metrics['dev_wer']:.2f}%"
+        self._print(
+            f"{metrics['epoch']:>3}/{self._num_epochs:<4} {metrics['train_loss']:>10.3f} "
+            f"{metrics['dev_loss']:>9.3f} {wer:>8} {100 * metrics['dev_cer']:>7.2f}% {metrics['lr']:>9.1e} "
+            f"{metrics['audio_seconds_per_second']:>12.0f} {metrics['seconds'] + metrics['dev_seconds']:>8.1f}"
+        )
+
+    def note(self, message: str) -> None:
+        """Print something out of the ordinary."""
+        self._print(f"note: {message}")
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _print(self, line: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, highlight=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True)

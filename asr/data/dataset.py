@@ -1,0 +1,142 @@
+"""Utterances of a manifest as tensors, and batches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from asr import audio
+from asr.augment import utterance_rng
+from asr.data.collate import collate
+from asr.data.feature_files import read_features
+from asr.data.sampler import BatchSampler
+from asr.errors import AsrError
+from asr.types import Batch, Utterance
+
+Transform = Callable[[Tensor, np.random.Generator], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One utterance as tensors.
+
+    Attributes
+    ----------
+    utterance : Utterance
+    inputs : Tensor, float32
+        Waveform (N,) or precomputed frames (T, F).
+    tokens : Tensor, int64, (L,)
+    text : str
+        Normalised transcript.
+    """
+
+    utterance: Utterance
+    inputs: Tensor
+    tokens: Tensor
+    text: str
+
+
+class SpeechDataset(Dataset[Example]):
+    """Reads utterances; an item is asked for by ``(epoch, index)`` so that it depends on nothing else.
+
+    Parameters
+    ----------
+    utterances : sequence of Utterance
+    normalizer, tokenizer
+        From `asr.text`.
+    sample_rate : int
+        Hertz; audio is resampled to it.
+    transform : callable, optional
+        Augmentation of a waveform or frames, ``(inputs, generator) -> inputs``.
+    seed : int
+        Of the augmentation.
+    """
+
+    def __init__(
+        self,
+        utterances: Sequence[Utterance],
+        normalizer: Callable[[str], str],
+        tokenizer: Any,
+        sample_rate: int,
+        transform: Transform | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.utterances = list(utterances)
+        self.sample_rate = sample_rate
+        self.transform = transform
+        self.seed = seed
+        self.texts = [normalizer(u.text or "") for u in self.utterances]
+        self.tokens = [tokenizer.encode(text) for text in self.texts]
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def __getitem__(self, key: tuple[int, int]) -> Example:
+        epoch, index = key
+        utterance = self.utterances[index]
+        inputs = read_inputs(utterance, self.sample_rate)
+        if self.transform is not None:
+            inputs = self.transform(inputs, utterance_rng(self.seed, epoch, utterance.id))
+        return Example(utterance, inputs, torch.tensor(self.tokens[index]), self.texts[index])
+
+
+def read_inputs(utterance: Utterance, sample_rate: int) -> Tensor:
+    """Read an utterance: precomputed frames (T, F) if it names a feature file, else its waveform (N,)."""
+    if utterance.features_filepath is not None:
+        return torch.from_numpy(read_features(utterance.features_filepath))
+    assert utterance.audio_filepath is not None
+    return torch.from_numpy(
+        audio.load(
+            utterance.audio_filepath,
+            sample_rate=sample_rate,
+            offset=utterance.offset,
+            duration=utterance.duration,
+        ).samples
+    )
+
+
+def make_loader(
+    dataset: SpeechDataset, sampler: BatchSampler, *, num_workers: int = 0, pin_memory: bool = False
+) -> DataLoader[Batch]:
+    """Return a loader of `Batch` in the sampler's order."""
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        # Errors and seeds come from the keys, so workers may live through all epochs.
+        persistent_workers=num_workers > 0,
+    )
+
+
+def read_in_batches(
+    utterances: Sequence[Utterance],
+    normalizer: Callable[[str], str],
+    sample_rate: int,
+    batch_seconds: float,
+    on_error: Callable[[Utterance, AsrError], None],
+) -> Iterator[list[tuple[int, Utterance, Tensor, str]]]:
+    """Yield groups of ``(index, utterance, inputs, text)`` of similar length, for decoding.
+
+    An utterance that cannot be read goes to `on_error` and the others still come.
+    """
+    durations = [u.duration for u in utterances]
+    for keys in BatchSampler(durations, batch_seconds=batch_seconds, shuffle=False):
+        group = []
+        for _, index in keys:
+            utterance = utterances[index]
+            try:
+                group.append(
+                    (index, utterance, read_inputs(utterance, sample_rate), normalizer(utterance.text or ""))
+                )
+            except AsrError as error:
+                on_error(utterance, error)
+        if group:
+            yield group

@@ -1,0 +1,119 @@
+"""Everything between a waveform and its text: front end, acoustic model, tokens, decoder.
+
+Validation during training, `asr evaluate` and `asr transcribe` all decode through `Recognizer`, in
+float32, so that the same audio gives the same text in each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from asr.build import build
+from asr.data.collate import pad
+from asr.models.ctc import CtcModel, build_model
+from asr.types import Hypothesis
+
+
+class Recognizer(nn.Module):
+    """A front end, a CTC model, a tokenizer, a normaliser and a decoder that belong together.
+
+    Parameters
+    ----------
+    features : nn.Module
+        From `asr.features`.
+    model : CtcModel
+    tokenizer, normalizer
+        From `asr.text`.
+    decoder : callable
+        From `asr.decoding`.
+    config : mapping
+        From which the parts can be built again: ``features, model, tokenizer, text, decoder``.
+    max_train_seconds : float, optional
+        Length of the longest utterance that the model was trained on.
+    """
+
+    def __init__(
+        self,
+        features: nn.Module,
+        model: CtcModel,
+        tokenizer: Any,
+        normalizer: Any,
+        decoder: Any,
+        config: Mapping[str, Any],
+        max_train_seconds: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.features = features
+        self.model = model
+        self.tokenizer = tokenizer
+        self.normalizer = normalizer
+        self.decoder = decoder
+        self.config = dict(config)
+        self.max_train_seconds = max_train_seconds
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any], max_train_seconds: float | None = None
+    ) -> Recognizer:
+        """Build one with fresh weights from ``features, model, tokenizer, text, decoder``."""
+        config = {key: config[key] for key in ("features", "model", "tokenizer", "text", "decoder")}
+        features = build(config["features"])
+        tokenizer = build(config["tokenizer"])
+        model = build_model(config["model"], features.output_size, tokenizer.vocabulary_size)
+        return cls(
+            features,
+            model,
+            tokenizer,
+            build(config["text"]),
+            build(config["decoder"]),
+            config,
+            max_train_seconds,
+        )
+
+    @property
+    def sample_rate(self) -> int:
+        """Hertz of the waveforms that the front end takes."""
+        return self.features.sample_rate
+
+    @property
+    def frame_shift(self) -> float:
+        """Seconds per output frame of the model."""
+        return self.features.frame_shift * self.model.factor
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's weights are."""
+        return self.model.head.weight.device
+
+    def output_length(self, seconds: float) -> int:
+        """Return the number of output frames, T', for audio of so many seconds."""
+        num_samples = round(seconds * self.sample_rate)
+        return self.model.output_length(self.features.num_frames(num_samples))
+
+    def log_probs(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Map waveforms (B, N) or precomputed frames (B, T, F) to float32 (B, T', V) and lengths (B,)."""
+        frames, lengths = self.features(inputs.to(self.device), lengths.to(self.device))
+        return self.model(frames, lengths)
+
+    @torch.inference_mode()
+    def recognize(self, inputs: Tensor, lengths: Tensor) -> list[Hypothesis]:
+        """Decode a padded batch of waveforms (B, N) or precomputed frames (B, T, F), float32."""
+        training = self.training
+        self.eval()
+        try:
+            return self.decode(*self.log_probs(inputs, lengths))
+        finally:
+            self.train(training)
+
+    def decode(self, log_probs: Tensor, lengths: Tensor) -> list[Hypothesis]:
+        """Turn log-probabilities (B, T', V) into hypotheses."""
+        return self.decoder(log_probs, lengths, self.tokenizer.pieces, self.frame_shift)
+
+    def recognize_audio(self, waveforms: Sequence[np.ndarray]) -> list[Hypothesis]:
+        """Decode waveforms, each float32 (N,) in [-1, 1] at `sample_rate`."""
+        return self.recognize(*pad([torch.from_numpy(w) for w in waveforms]))

@@ -1,0 +1,170 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from asr.data.manifest import read_manifest, write_manifest
+from asr.errors import DataError
+from asr.types import Utterance
+
+GOOD = '{"audio_filepath": "a.wav", "duration": 1.5, "text": "one"}'
+
+
+def manifest(folder: Path, *lines: str | bytes) -> Path:
+    path = folder / "m.jsonl"
+    path.write_bytes(b"\n".join(line.encode() if isinstance(line, str) else line for line in lines))
+    return path
+
+
+def test_fields_of_a_line(tmp_path):
+    path = manifest(
+        tmp_path,
+        '{"audio_filepath": "sub/../a.wav", "duration": 2, "text": "Ünï", "id": "u1", "offset": 0.5,'
+        ' "speaker": "s", "lang": "de", "snr": 12, "note": null}',
+    )
+    assert read_manifest(path, check_files=False) == [
+        Utterance(
+            id="u1",
+            duration=2.0,
+            text="Ünï",
+            audio_filepath=str(tmp_path / "a.wav"),
+            offset=0.5,
+            speaker="s",
+            lang="de",
+            extra={"snr": 12, "note": None},
+        )
+    ]
+
+
+def test_optional_fields_may_be_absent_or_null(tmp_path):
+    path = manifest(
+        tmp_path,
+        '{"audio_filepath": "/x/a.wav", "duration": 1}',
+        '{"audio_filepath": "/x/b.wav", "duration": 1, "text": null, "id": null, "speaker": null}',
+    )
+    assert read_manifest(path, check_files=False) == [
+        Utterance(id=name, duration=1.0, audio_filepath=f"/x/{name}.wav") for name in "ab"
+    ]
+
+
+def test_bom_blank_lines_and_windows_line_ends_are_accepted(tmp_path):
+    path = manifest(tmp_path, b"\xef\xbb\xbf" + GOOD.encode() + b"\r", "", "  ", GOOD, "")
+    assert len(read_manifest(path, check_files=False)) == 2
+
+
+def test_ids_are_made_from_file_names_and_are_unique(tmp_path):
+    files = ["x/a.wav", "y/a.wav", "z/a.flac", "b.wav"]
+    lines = [json.dumps({"audio_filepath": file, "duration": 1}) for file in files]
+    lines.append('{"audio_filepath": "c.wav", "duration": 1, "id": "a-2"}')
+    lines.append('{"features_filepath": "feats.1.ark:1234", "duration": 1}')
+    ids = [u.id for u in read_manifest(manifest(tmp_path, *lines), check_files=False)]
+    assert ids == ["a", "a-3", "a-4", "b", "a-2", "feats.1"]
+
+
+def test_kaldi_feature_path_keeps_its_byte_offset(tmp_path):
+    (tmp_path / "feats.ark").touch()
+    path = manifest(tmp_path, '{"features_filepath": "feats.ark:99", "duration": 1}')
+    assert read_manifest(path)[0].features_filepath == f"{tmp_path}/feats.ark:99"
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b'{"text": "\xff"}', "not UTF-8 (byte 0xff)"),
+        ("a.wav one two", "not JSON ('a.wav one two')"),
+        ('{"audio_filepath": ', "not JSON"),
+        ("[1, 2]", "not a JSON object ([1, 2])"),
+        ('{"duration": 1}', "no audio_filepath"),
+        ('{"audio_filepath": null, "duration": 1}', "no audio_filepath"),
+        ('{"audio_filepath": "", "duration": 1}', "audio_filepath is empty"),
+        ('{"audio_filepath": 7, "duration": 1}', "audio_filepath is 7; it must be a string"),
+        ('{"audio_filepath": "b.wav"}', "no duration"),
+        ('{"audio_filepath": "b.wav", "duration": null}', "duration is None; it must be a number"),
+        ('{"audio_filepath": "b.wav", "duration": "1.5"}', "duration is '1.5'; it must be a number"),
+        ('{"audio_filepath": "b.wav", "duration": true}', "duration is True; it must be a number"),
+        ('{"audio_filepath": "b.wav", "duration": 0}', "duration is 0; it must be a finite number"),
+        ('{"audio_filepath": "b.wav", "duration": -1}', "duration is -1; it must be a finite number"),
+        ('{"audio_filepath": "b.wav", "duration": NaN}', "duration is nan; it must be a finite number"),
+        ('{"audio_filepath": "b.wav", "duration": 1e999}', "duration is inf; it must be a finite number"),
+        ('{"audio_filepath": "b.wav", "duration": 1' + "0" * 400 + "}", "duration is 1000"),
+        ('{"audio_filepath": "b.wav", "duration": 1, "offset": -0.1}', "offset is -0.1"),
+        ('{"audio_filepath": "b.wav", "duration": 1, "text": ["a"]}', "text is ['a']; it must be a string"),
+        ('{"audio_filepath": "b.wav", "duration": 1, "id": "u"}', "id 'u' is already used on line 1"),
+    ],
+)
+def test_a_bad_line_is_named_by_file_and_number(tmp_path, line, problem):
+    first = '{"audio_filepath": "a.wav", "duration": 1, "id": "u"}'
+    path = manifest(tmp_path, first, "", line)
+    with pytest.raises(DataError) as error:
+        read_manifest(path, check_files=False)
+    assert str(error.value).startswith(f"{path}:3: {problem}")
+    assert "\n" not in str(error.value)
+
+
+def test_all_bad_lines_are_counted(tmp_path):
+    path = manifest(tmp_path, "x1", GOOD, "x2", "x3", "x4", "x5")
+    with pytest.raises(DataError, match=r":1: .*:3: .*:4: .*; and 2 more bad lines$"):
+        read_manifest(path, check_files=False)
+
+
+@pytest.mark.parametrize("content", ["", "\n\n"])
+def test_empty_manifest(tmp_path, content):
+    with pytest.raises(DataError, match=r"m\.jsonl: no utterances"):
+        read_manifest(manifest(tmp_path, content))
+
+
+def test_manifest_that_is_not_there(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere\.jsonl: cannot read this manifest \(No such file"):
+        read_manifest(tmp_path / "nowhere.jsonl")
+
+
+def test_missing_files_are_counted_and_the_first_is_named(tmp_path):
+    (tmp_path / "a.wav").touch()
+    lines = [json.dumps({"audio_filepath": f"{name}.wav", "duration": 1}) for name in "abc"]
+    path = manifest(tmp_path, *lines)
+    with pytest.raises(DataError, match=rf"m\.jsonl:2: 2 of 3 files do not exist, first {tmp_path}/b\.wav"):
+        read_manifest(path)
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    utterances = [
+        Utterance("u1", 1.25, "zwölf", str(tmp_path / "wav" / "a.wav"), 0.5, "s", "de", extra={"snr": 3}),
+        Utterance("u2", 2.0, None, "/elsewhere/b.wav"),
+        Utterance("u3", 2.0, "", features_filepath=str(tmp_path / "f.ark:12")),
+    ]
+    path = tmp_path / "new" / ".." / "m.jsonl"
+    write_manifest(path, utterances)
+    assert read_manifest(path, check_files=False) == utterances
+    assert [json.loads(line) for line in path.read_text("utf-8").splitlines()] == [
+        {
+            "id": "u1",
+            "audio_filepath": "wav/a.wav",
+            "offset": 0.5,
+            "duration": 1.25,
+            "text": "zwölf",
+            "speaker": "s",
+            "lang": "de",
+            "snr": 3,
+        },
+        {"id": "u2", "audio_filepath": "/elsewhere/b.wav", "duration": 2.0},
+        {"id": "u3", "features_filepath": "f.ark:12", "duration": 2.0, "text": ""},
+    ]
+
+
+def test_a_manifest_is_written_whole_or_not_at_all(tmp_path):
+    def broken():
+        yield Utterance("u1", 1.0, audio_filepath="/x/a.wav")
+        raise RuntimeError
+
+    path = tmp_path / "m.jsonl"
+    path.write_text("old")
+    with pytest.raises(RuntimeError):
+        write_manifest(path, broken())
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot write this manifest"):
+        write_manifest(tmp_path / "file" / "m.jsonl", [])

@@ -1,0 +1,227 @@
+"""Error rates against published and hand-worked values, and against sclite's totals."""
+
+import math
+import random
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from asr.errors import DataError
+from asr.scoring import align, confidence_interval, pair, score
+
+SCLITE = shutil.which("sclite") or shutil.which("sclite", path="/usr/lib/sctk/bin")
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "wer", "mer", "wil"),
+    [
+        ("X", "X", 0, 0, 0),
+        ("X", "X X Y Y", 3, 3 / 4, 3 / 4),
+        ("X Y X", "X Z", 2 / 3, 2 / 3, 5 / 6),
+        ("X", "Y", 1, 1, 1),
+        ("X", "Y Z", 2, 1, 1),
+    ],
+)
+def test_rates_follow_the_formulas_of_morris_maier_and_green(reference, hypothesis, wer, mer, wil):
+    # Interspeech 2004: WER = (S+D+I)/(H+S+D), MER = (S+D+I)/(H+S+D+I), WIL = 1 - H^2/((H+S+D)(H+S+I)).
+    result = score([reference], [hypothesis])
+    assert (result.wer, result.mer, result.wil) == pytest.approx((wer, mer, wil))
+
+
+def test_pooled_rates_equal_the_documented_example_of_hugging_face_evaluate():
+    # The example on the metric cards of `wer` and `cer` there.
+    references = ["this is the reference", "there is another one"]
+    hypotheses = ["this is the prediction", "there is an other sample"]
+    result = score(references, hypotheses)
+    assert result.wer == 0.5
+    assert result.cer == pytest.approx(0.34146341463414637)
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "counts"),
+    [
+        ("", "", (0, 0, 0, 0)),
+        ("", "a b", (0, 0, 0, 2)),
+        ("a b", "", (0, 0, 2, 0)),
+        ("a b c", "a x c", (2, 1, 0, 0)),
+        ("a b c", "b c d", (2, 0, 1, 1)),
+        ("a\tb\nc", "  a b   c ", (3, 0, 0, 0)),
+        ("Word", "word", (0, 1, 0, 0)),
+        ("一 二 三", "一 三", (2, 0, 1, 0)),
+    ],
+)
+def test_counts_worked_by_hand(reference, hypothesis, counts):
+    result = score([reference], [hypothesis])
+    assert (result.hits, result.substitutions, result.deletions, result.insertions) == counts
+
+
+def test_rates_are_pooled_not_averaged_over_utterances():
+    result = score(["a", "b c d e f g h i j"], ["x", "b c d e f g h i j"])
+    assert result.wer == 1 / 10
+    assert result.ser == 1 / 2
+
+
+def test_an_empty_reference_adds_its_insertions_to_the_pool():
+    result = score(["", "a b"], ["x y z", "a b"])
+    assert (result.wer, result.insertions, result.num_words) == (3 / 2, 3, 2)
+    assert result.counts.tolist() == [[0, 0, 0, 3], [2, 0, 0, 0]]
+
+
+def test_spaces_count_as_characters():
+    result = score(["ab cd"], ["abcd"])
+    assert (result.cer, result.num_characters) == (1 / 5, 5)
+
+
+@pytest.mark.parametrize(("hypothesis", "rate"), [("", 0.0), ("noise", math.inf)])
+def test_without_reference_words_the_rate_is_zero_or_infinite(hypothesis, rate):
+    result = score([""], [hypothesis])
+    assert (result.wer, result.cer) == (rate, rate)
+    expected = None if math.isinf(rate) else rate
+    assert (result.to_dict()["wer"], result.to_dict()["cer"]) == (expected, expected)
+    assert result.to_dict()["wer_interval"] == [None, None]
+
+
+def test_mappings_are_paired_by_id_whatever_their_order():
+    result = score({"u1": "a b", "u2": "c"}, {"u2": "c", "u1": "a x"})
+    assert result.ids == ("u1", "u2")
+    assert result.counts.tolist() == [[1, 1, 0, 0], [1, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("references", "hypotheses", "message"),
+    [
+        ([], [], "no utterance to score"),
+        (["a", "b"], ["a"], "1 of 2 utterances not found .first '2'."),
+        ({"u1": "a"}, {"u2": "a"}, "not found .first 'u1'. and 1 of 1 not in the references .first 'u2'."),
+    ],
+)
+def test_what_cannot_be_paired_is_an_error(references, hypotheses, message):
+    with pytest.raises(DataError, match=message):
+        score(references, hypotheses)
+
+
+def test_a_single_string_is_not_taken_for_a_sequence_of_characters():
+    with pytest.raises(TypeError):
+        score("a b", "a c")
+
+
+def test_missing_hypotheses_are_deleted_or_skipped_and_extra_ones_left_out():
+    references, hypotheses = {"a": "x y", "b": "z"}, {"b": "z", "c": "w"}
+    deleted = pair(references, hypotheses, "delete")
+    assert (deleted.hypotheses, deleted.missing, deleted.extra) == ({"a": "", "b": "z"}, ("a",), ("c",))
+    assert score(deleted.references, deleted.hypotheses).deletions == 2
+    skipped = pair(references, hypotheses, "skip")
+    assert (skipped.references, skipped.missing, skipped.extra) == ({"b": "z"}, ("a",), ("c",))
+    with pytest.raises(DataError):
+        pair({"a": "x"}, {"b": "x"}, "delete")
+
+
+def test_alignment_reproduces_both_texts():
+    assert align("the cat sat", "a the cat sit") == [
+        ("I", None, "a"),
+        ("C", "the", "the"),
+        ("C", "cat", "cat"),
+        ("S", "sat", "sit"),
+    ]
+    assert align("a b", "") == [("D", "a", None), ("D", "b", None)]
+    assert align("", "") == []
+
+
+def test_interval_has_the_width_of_the_normal_approximation():
+    # One word an utterance: errors are Bernoulli, so the 95% interval is p +- 1.96 sqrt(p (1 - p) / n).
+    n, p = 2000, 0.1
+    hypotheses = ["x" if i % 10 == 0 else "a" for i in range(n)]
+    low, high = confidence_interval(score(["a"] * n, hypotheses), samples=2000)
+    half = 1.96 * math.sqrt(p * (1 - p) / n)
+    assert (low, high) == pytest.approx((p - half, p + half), abs=0.1 * half)
+
+
+def test_interval_counts_whole_utterances_and_is_reproducible():
+    result = score(["a b", "c d", "e f", "g h"], ["x y", "c d", "e f", "g h"])
+    assert confidence_interval(result) == confidence_interval(result)
+    assert confidence_interval(result, level=0.5) < confidence_interval(result, level=0.999)[::-1]
+    # The rate of any draw is a whole number of bad utterances out of 4, here up to the quantile's own rank.
+    assert confidence_interval(result)[0] == 0.0
+    assert confidence_interval(result)[1] == 0.75
+
+
+def test_interval_is_not_defined_for_one_utterance():
+    assert all(math.isnan(bound) for bound in confidence_interval(score(["a"], ["b"])))
+
+
+def test_interval_leaves_out_draws_without_reference_words():
+    low, high = confidence_interval(score(["", "a"], ["x", "a"]))
+    assert math.isfinite(low)
+    assert math.isfinite(high)
+
+
+def _sclite(folder: Path, references: list[str], hypotheses: list[str]) -> np.ndarray:
+    """Return sclite's counts (#C #S #D #I) of each utterance, (N, 4)."""
+    assert SCLITE is not None
+    for name, texts in (("ref", references), ("hyp", hypotheses)):
+        lines = [f"{text} (s-{number:05d})\n" for number, text in enumerate(texts)]
+        (folder / name).write_text("".join(lines))
+    command = [SCLITE, "-r", "ref", "trn", "-h", "hyp", "trn", "-i", "spu_id", "-s", "-o", "pra", "stdout"]
+    output = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
+    found = re.findall(r"^id: \(s-(\d+)\)\nScores: \(#C #S #D #I\) (\d+) (\d+) (\d+) (\d+)", output, re.M)
+    assert len(found) == len(references)
+    return np.array(sorted([int(field) for field in row] for row in found))[:, 1:]
+
+
+@pytest.fixture(scope="module")
+def random_texts() -> tuple[list[str], list[str]]:
+    """Return references and hypotheses with random edits, of few words so that ties are common."""
+    generator = random.Random(7)
+    words = list("abcdefgh")
+    references, hypotheses = [], []
+    for _ in range(400):
+        reference = generator.choices(words, k=generator.randint(0, 15))
+        hypothesis = []
+        for word in reference:
+            hypothesis += generator.choice([[word]] * 5 + [[], [generator.choice(words)], [word, "b"]])
+        references.append(" ".join(reference))
+        hypotheses.append(" ".join(hypothesis))
+    return references, hypotheses
+
+
+@pytest.mark.skipif(SCLITE is None, reason="sclite is not installed (Debian: apt install sctk)")
+def test_sclite_finds_the_same_words_and_never_fewer_errors(tmp_path, random_texts):
+    theirs = _sclite(tmp_path, *random_texts)
+    ours = score(*random_texts).counts
+    assert (theirs[:, :3].sum(axis=1) == ours[:, :3].sum(axis=1)).all()
+    assert (theirs[:, 1:].sum(axis=1) >= ours[:, 1:].sum(axis=1)).all()
+    # Its weights cost it an error only now and then; a wrong parse of its report would show here.
+    assert (theirs[:, 1:].sum(axis=1) == ours[:, 1:].sum(axis=1)).mean() > 0.95
+
+
+@pytest.mark.skipif(SCLITE is None, reason="sclite is not installed (Debian: apt install sctk)")
+def test_counts_equal_sclite_where_the_alignment_has_no_choice(tmp_path):
+    # All words of a reference differ, and edits never touch, so one alignment alone has the fewest errors.
+    generator = random.Random(8)
+    references, hypotheses = [], []
+    for _ in range(200):
+        reference = [f"w{number}" for number in range(generator.randint(1, 30))]
+        hypothesis = list(reference)
+        for position in range(1, len(reference), 4):
+            edit = generator.choice(["keep", "substitute", "delete", "insert"])
+            at = hypothesis.index(reference[position])
+            if edit == "substitute":
+                hypothesis[at] = "x"
+            elif edit == "delete":
+                del hypothesis[at]
+            elif edit == "insert":
+                hypothesis.insert(at, "x")
+        references.append(" ".join(reference))
+        hypotheses.append(" ".join(hypothesis))
+    assert (_sclite(tmp_path, references, hypotheses) == score(references, hypotheses).counts).all()
+
+
+def test_counts_equal_the_recorded_output_of_sclite():
+    # sclite 2.10 (SCTK 1.3): speakers a and b of `-o rsum`.
+    references = ["the cat sat", "", "hello world"]
+    hypotheses = ["the bat sat", "foo", "hello world"]
+    assert score(references, hypotheses).counts.tolist() == [[2, 1, 0, 0], [0, 0, 0, 1], [2, 0, 0, 0]]
