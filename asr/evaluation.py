@@ -66,7 +66,9 @@ def recognize_utterances(
         with torch.inference_mode():
             log_probs, out_lengths = recognizer.log_probs(inputs, lengths)
             hypotheses = recognizer.decode(log_probs, out_lengths)
-        for b, ((index, utterance, _, reference), hypothesis) in enumerate(zip(group, hypotheses, strict=True)):
+        for b, ((index, utterance, _, reference), hypothesis) in enumerate(
+            zip(group, hypotheses, strict=True)
+        ):
             tokens = torch.tensor([_spell(recognizer, reference)], device=log_probs.device)
             loss = ctc_loss(
                 log_probs[b : b + 1], out_lengths[b : b + 1], tokens, torch.tensor([tokens.shape[1]])

@@ -77,13 +77,17 @@ def read_header(path: Path | str) -> dict[str, Any]:
             f"{path}: not a model file, or cut short ({error}); copy or train it again"
         ) from error
     if FORMAT not in metadata:
-        raise ModelError(f"{path}: a safetensors file of another program; give a .asr file made by 'asr train'")
+        raise ModelError(
+            f"{path}: a safetensors file of another program; give a .asr file made by 'asr train'"
+        )
     try:
         header = json.loads(metadata[FORMAT])
         version = header["version"]
         header["config"], header["info"], header["max_train_seconds"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path}: the description inside is damaged ({error}); copy or train it again") from error
+        raise ModelError(
+            f"{path}: the description inside is damaged ({error}); copy or train it again"
+        ) from error
     if version != VERSION:
         raise ModelError(f"{path}: model format {version}, this program reads {VERSION}; upgrade it")
     return header

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.build import build
+from asr.data.check import ctc_min_frames
 from asr.data.collate import pad
 from asr.models.ctc import CtcModel, build_model
 from asr.types import Hypothesis
@@ -57,9 +58,7 @@ class Recognizer(nn.Module):
         self.max_train_seconds = max_train_seconds
 
     @classmethod
-    def from_config(
-        cls, config: Mapping[str, Any], max_train_seconds: float | None = None
-    ) -> Recognizer:
+    def from_config(cls, config: Mapping[str, Any], max_train_seconds: float | None = None) -> Recognizer:
         """Build one with fresh weights from ``features, model, tokenizer, text, decoder``."""
         config = {key: config[key] for key in ("features", "model", "tokenizer", "text", "decoder")}
         features = build(config["features"])
@@ -94,6 +93,11 @@ class Recognizer(nn.Module):
         """Return the number of output frames, T', for audio of so many seconds."""
         num_samples = round(seconds * self.sample_rate)
         return self.model.output_length(self.features.num_frames(num_samples))
+
+    def fits(self, inputs: Tensor, tokens: Sequence[int]) -> bool:
+        """Tell whether a waveform (N,) or frames (T, F) have output frames enough for tokens under CTC."""
+        num_frames = self.features.num_frames(len(inputs)) if inputs.ndim == 1 else len(inputs)
+        return self.model.output_length(num_frames) >= ctc_min_frames(tokens)
 
     def log_probs(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map waveforms (B, N) or precomputed frames (B, T, F) to float32 (B, T', V) and lengths (B,)."""

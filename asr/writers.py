@@ -146,8 +146,8 @@ def _json(result: TranscriptionResult, options: WriterOptions) -> str:
     def segment(number: int, segment: Segment) -> dict[str, Any]:
         fields: dict[str, Any] = {
             "id": number,
-            "start": round(segment.start, 3),
-            "end": round(segment.end, 3),
+            "start": to_milliseconds(segment.start) / 1000,
+            "end": to_milliseconds(segment.end) / 1000,
             "text": segment.text,
             "tokens": list(segment.tokens),
             "avg_logprob": round(segment.avg_logprob, 4),
@@ -156,8 +156,8 @@ def _json(result: TranscriptionResult, options: WriterOptions) -> str:
             fields["words"] = [
                 {
                     "word": word.text,
-                    "start": round(word.start, 3),
-                    "end": round(word.end, 3),
+                    "start": to_milliseconds(word.start) / 1000,
+                    "end": to_milliseconds(word.end) / 1000,
                     "probability": round(word.confidence, 4),
                 }
                 for word in segment.words
@@ -169,7 +169,7 @@ def _json(result: TranscriptionResult, options: WriterOptions) -> str:
         "segments": [segment(number, s) for number, s in enumerate(result.segments)],
         "language": result.language,
         "audio": str(result.path),
-        "duration": round(result.duration, 3),
+        "duration": to_milliseconds(result.duration) / 1000,
     }
     return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
 

@@ -106,7 +106,9 @@ def config_problems(config: dict[str, Any]) -> list[str]:
         if config["augment"].get(key) is not None:
             found += problems(config["augment"][key], f"augment.{key}")
     found += [
-        f"augment.{key}: unknown; known: speed, spec" for key in config["augment"] if key not in ("speed", "spec")
+        f"augment.{key}: unknown; known: speed, spec"
+        for key in config["augment"]
+        if key not in ("speed", "spec")
     ]
     found += model_problems(config["model"])
     found += tokenizer_problems(config["tokenizer"])

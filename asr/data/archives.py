@@ -17,6 +17,37 @@ from asr.errors import DataError
 CHUNK = 1 << 20
 
 
+def unpacked_archive(
+    names: Sequence[str],
+    folder: Path,
+    *,
+    archive: Path | None = None,
+    urls: Sequence[str] = (),
+    sha256: str | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
+    """Return the folder with a corpus archive's content; nothing is fetched if it is there already.
+
+    Parameters are those of `find_archive`.
+
+    Raises
+    ------
+    DataError
+    """
+    unpacked = folder / _stem(archive or Path(names[0]))
+    if not unpacked.exists():
+        path = find_archive(names, folder, archive=archive, urls=urls, sha256=sha256, progress=progress)
+        unpack(path, unpacked)
+    return unpacked
+
+
+def _stem(path: Path) -> str:
+    for suffix in (".tar.gz", ".tgz", ".tar"):
+        if path.name.endswith(suffix):
+            return path.name.removesuffix(suffix)
+    return path.stem
+
+
 def find_archive(
     names: Sequence[str],
     folder: Path,

@@ -54,6 +54,9 @@ class SpeechDataset(Dataset[Example]):
         Hertz; audio is resampled to it.
     transform : callable, optional
         Augmentation of a waveform or frames, ``(inputs, generator) -> inputs``.
+    fits : callable, optional
+        ``(inputs, tokens) -> bool``: whether inputs have frames enough for their tokens. Where
+        the transform has made them too short, they are left as they were.
     seed : int
         Of the augmentation.
     """
@@ -65,8 +68,10 @@ class SpeechDataset(Dataset[Example]):
         tokenizer: Any,
         sample_rate: int,
         transform: Transform | None = None,
+        fits: Callable[[Tensor, Sequence[int]], bool] | None = None,
         seed: int = 0,
     ) -> None:
+        self.fits = fits
         self.utterances = list(utterances)
         self.sample_rate = sample_rate
         self.transform = transform
@@ -82,7 +87,9 @@ class SpeechDataset(Dataset[Example]):
         utterance = self.utterances[index]
         inputs = read_inputs(utterance, self.sample_rate)
         if self.transform is not None:
-            inputs = self.transform(inputs, utterance_rng(self.seed, epoch, utterance.id))
+            changed = self.transform(inputs, utterance_rng(self.seed, epoch, utterance.id))
+            if self.fits is None or self.fits(changed, self.tokens[index]):
+                inputs = changed
         return Example(utterance, inputs, torch.tensor(self.tokens[index]), self.texts[index])
 
 

@@ -83,7 +83,9 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths
 def model_problems(config: Mapping[str, Any], path: str = "model") -> list[str]:
     """List the mistakes in a ``{subsampling, encoder}`` configuration."""
     found = [
-        f"{path}.{key}: unknown; known: subsampling, encoder" for key in config if key not in ("subsampling", "encoder")
+        f"{path}.{key}: unknown; known: subsampling, encoder"
+        for key in config
+        if key not in ("subsampling", "encoder")
     ]
     for part in ("subsampling", "encoder"):
         found += problems(config.get(part), f"{path}.{part}", supplied=("input_size",))
@@ -100,4 +102,3 @@ def build_model(config: Mapping[str, Any], input_size: int, vocabulary_size: int
 def num_parameters(model: nn.Module) -> int:
     """Count trainable parameters."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
-

@@ -86,7 +86,9 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
     return content
 
 
-def restore(content: dict[str, Any], model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
+def restore(
+    content: dict[str, Any], model: torch.nn.Module, optimizer: torch.optim.Optimizer
+) -> TrainingState:
     """Put a checkpoint's content back into a model, an optimiser and the random generators."""
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])

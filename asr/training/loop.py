@@ -139,10 +139,18 @@ class Trainer:
             precision=pick_precision(self.precision),  # type: ignore[arg-type]
         )
         recognizer.to(fabric.device)
-        model, adam = fabric.setup(recognizer.model, build(optimizer, parameters=recognizer.model.parameters()))
+        model, adam = fabric.setup(
+            recognizer.model, build(optimizer, parameters=recognizer.model.parameters())
+        )
         base_lrs = [group["lr"] for group in adam.param_groups]
         dataset = SpeechDataset(
-            train, recognizer.normalizer, recognizer.tokenizer, recognizer.sample_rate, speed, seed
+            train,
+            recognizer.normalizer,
+            recognizer.tokenizer,
+            recognizer.sample_rate,
+            transform=speed,
+            fits=recognizer.fits,
+            seed=seed,
         )
         sampler = BatchSampler(
             [u.duration for u in train], batch_seconds=self.batch_seconds, shuffle=True, seed=seed
@@ -167,7 +175,8 @@ class Trainer:
                 num_batches = state.batch + len(sampler)
                 if state.batch == 0:
                     state.totals = dict.fromkeys(
-                        ("loss", "tokens", "utterances", "audio", "time", "skipped", "grad_norm", "steps"), 0.0
+                        ("loss", "tokens", "utterances", "audio", "time", "skipped", "grad_norm", "steps"),
+                        0.0,
                     )
                 total_seconds = sum(u.duration for u in train)
                 monitor.start_epoch(state.epoch, self.epochs, total_seconds, state.totals["audio"])
@@ -305,9 +314,7 @@ def _rank(entry: Mapping[str, Any]) -> tuple[float, float, float]:
 
 def _require_same(saved: Mapping[str, Any], config: Mapping[str, Any], folder: Path) -> None:
     """Refuse to resume a run with other settings than it was started with."""
-    differing = sorted(
-        key for key in {*saved, *config} - {"output_dir"} if saved.get(key) != config.get(key)
-    )
+    differing = sorted(key for key in {*saved, *config} - {"output_dir"} if saved.get(key) != config.get(key))
     if differing:
         raise ConfigError(
             f"{folder} holds a training with other settings for {', '.join(differing)}; "

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from asr import audio
-from asr.data.archives import find_archive, unpack
+from asr.data.archives import unpacked_archive
 from asr.data.feature_files import read_features
 from asr.data.manifest import write_manifest
 from asr.errors import ConfigError, DataError
@@ -37,10 +37,10 @@ def prepare(output_dir: Path, *, archive: Path | None = None, kind: str = "featu
     if kind not in ("features", "waveforms"):
         raise ConfigError(f"kind: {kind!r} is neither features nor waveforms")
     name = FEATURES if kind == "features" else WAVEFORMS
-    path = find_archive([name], output_dir, archive=archive, urls=[URL + name])
-    corpus = unpack(path, output_dir / path.name.removesuffix(".tar.gz")) / "an4"
+    folder = unpacked_archive([name], output_dir, archive=archive, urls=[URL + name])
+    corpus = folder / "an4"
     if not (corpus / "etc").is_dir():
-        raise DataError(f"{path}: no folder an4/etc inside; give {FEATURES} or {WAVEFORMS}")
+        raise DataError(f"{archive or folder}: no folder an4/etc inside; give {FEATURES} or {WAVEFORMS}")
     train = list(_read_split(corpus, "train"))
     splits = {
         "train": [u for u in train if u.speaker not in DEV_SPEAKERS],
@@ -58,7 +58,9 @@ def _read_split(corpus: Path, split: str) -> Iterator[Utterance]:
         file_ids = (etc / f"an4_{split}.fileids").read_text().split()
         lines = (etc / f"an4_{split}.transcription").read_text().splitlines()
     except OSError as error:
-        raise DataError(f"{error.filename}: {error.strerror}; the archive is not whole, fetch it again") from error
+        raise DataError(
+            f"{error.filename}: {error.strerror}; the archive is not whole, fetch it again"
+        ) from error
     texts = {}
     for line in filter(str.strip, lines):
         words, _, name = line.rpartition("(")

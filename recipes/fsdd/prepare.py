@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from asr import audio
-from asr.data.archives import find_archive, unpack
+from asr.data.archives import unpacked_archive
 from asr.data.manifest import write_manifest
 from asr.errors import ConfigError, DataError
 from asr.types import Utterance
@@ -36,10 +36,12 @@ def prepare(output_dir: Path, *, archive: Path | None = None, speaker: str = "of
     """
     if speaker != "official" and speaker not in SPEAKERS:
         raise ConfigError(f"speaker: {speaker!r} is none of official, {', '.join(SPEAKERS)}")
-    path = find_archive([ARCHIVE], output_dir, archive=archive, urls=[URL])
-    files = sorted(unpack(path, output_dir / "audio").rglob("recordings/*.wav"))
+    folder = unpacked_archive([ARCHIVE], output_dir, archive=archive, urls=[URL])
+    files = sorted(folder.rglob("recordings/*.wav"))
     if len(files) != 3000:
-        raise DataError(f"{path}: expected 3000 recordings, found {len(files)}; fetch {ARCHIVE} again")
+        raise DataError(
+            f"{folder}: expected 3000 recordings, found {len(files)}; delete it and fetch {ARCHIVE} again"
+        )
     splits: dict[str, list[Utterance]] = {"train": [], "dev": [], "test": []}
     for file in files:
         digit, name, index = file.stem.split("_")
