@@ -388,14 +388,15 @@ def _decode_with_ffmpeg(path: Path) -> tuple[np.ndarray, int]:
             f"{path}: not audio, or in a format that needs ffmpeg, which is not installed; install ffmpeg "
             "or convert the file to WAV or FLAC"
         ) from None
-    except audioread.DecodeError:
+    except (audioread.DecodeError, OSError):
         raise AudioError(
             f"{path}: not audio, or damaged: neither soundfile nor ffmpeg can decode it; "
             "convert it to WAV or FLAC"
         ) from None
     if not (rate and channels):
         raise AudioError(f"{path}: not audio: ffmpeg finds no audio stream in it; name an audio file")
-    frames = np.frombuffer(content, dtype="<i2").reshape(-1, channels).astype(np.float32) / 32768
+    whole = len(content) - len(content) % (2 * channels)
+    frames = np.frombuffer(content[:whole], dtype="<i2").reshape(-1, channels).astype(np.float32) / 32768
     # Elsewhere ffmpeg only guesses the duration; audioread cuts it to tenths of a second.
     if path.suffix.lower() in _TIMED_CONTAINERS and len(frames) / rate < announced - 0.2:
         raise _truncated(path, f"it has {len(frames) / rate:.1f} of the {announced:.1f} s announced")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from asr.build import build
 from asr.data.check import ctc_min_frames
 from asr.data.collate import pad
+from asr.features import FrontEnd
 from asr.models.ctc import CtcModel, build_model
 from asr.types import Hypothesis
 
@@ -25,8 +26,7 @@ class Recognizer(nn.Module):
 
     Parameters
     ----------
-    features : nn.Module
-        From `asr.features`.
+    features : FrontEnd
     model : CtcModel
     tokenizer, normalizer
         From `asr.text`.
@@ -40,7 +40,7 @@ class Recognizer(nn.Module):
 
     def __init__(
         self,
-        features: nn.Module,
+        features: FrontEnd,
         model: CtcModel,
         tokenizer: Any,
         normalizer: Any,

@@ -14,6 +14,7 @@ from asr.errors import ConfigError
 
 GROUPS = ("features", "augment", "tokenizer", "model", "optimizer", "scheduler", "trainer", "decoder")
 KEYS = ("name", "seed", "output_dir", "data", "text", *GROUPS)
+AUGMENT_KEYS = ("speed", "spec")
 DATA_KEYS = ("recipe", "dir", "train", "dev", "test")
 
 
@@ -102,13 +103,11 @@ def config_problems(config: dict[str, Any]) -> list[str]:
     found += [f"data.{key}: missing" for key in DATA_KEYS if key not in data]
     if not isinstance(data.get("test"), dict):
         found.append(f"data.test: expected names and manifests, found {data.get('test')!r}")
-    for key in ("speed", "spec"):
+    for key in AUGMENT_KEYS:
         if config["augment"].get(key) is not None:
             found += problems(config["augment"][key], f"augment.{key}")
     found += [
-        f"augment.{key}: unknown; known: speed, spec"
-        for key in config["augment"]
-        if key not in ("speed", "spec")
+        f"augment.{key}: unknown; known: speed, spec" for key in config["augment"] if key not in AUGMENT_KEYS
     ]
     found += model_problems(config["model"])
     found += tokenizer_problems(config["tokenizer"])

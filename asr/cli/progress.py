@@ -85,7 +85,8 @@ class TrainingProgress:
         self._print(
             f"{metrics['epoch']:>3}/{self._num_epochs:<4} {metrics['train_loss']:>10.3f} "
             f"{metrics['dev_loss']:>9.3f} {wer:>8} {100 * metrics['dev_cer']:>7.2f}% {metrics['lr']:>9.1e} "
-            f"{metrics['audio_seconds_per_second']:>12.0f} {metrics['seconds'] + metrics['dev_seconds']:>8.1f}"
+            f"{metrics['audio_seconds_per_second']:>12.0f} "
+            f"{metrics['seconds'] + metrics['dev_seconds']:>8.1f}"
         )
 
     def note(self, message: str) -> None:

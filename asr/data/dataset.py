@@ -113,13 +113,16 @@ def make_loader(
 ) -> DataLoader[Batch]:
     """Return a loader of `Batch` in the sampler's order."""
     return DataLoader(
-        dataset,
+        dataset,  # type: ignore[arg-type]  # collate makes batches of its examples
         batch_sampler=sampler,
         collate_fn=collate,
         num_workers=num_workers,
         pin_memory=pin_memory,
-        # Errors and seeds come from the keys, so workers may live through all epochs.
+        # What is drawn comes from the keys, so workers may live through all epochs.
         persistent_workers=num_workers > 0,
+        # Its own generator: the loader must not draw from the one that dropout draws from, or a
+        # training resumed in the middle of an epoch would go another way.
+        generator=torch.Generator(),
     )
 
 

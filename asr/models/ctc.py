@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from asr.build import build, problems
+from asr.models.encoder import RecurrentEncoder
+from asr.models.subsampling import Subsampling
 
 BLANK = 0
 
@@ -20,15 +22,14 @@ class CtcModel(nn.Module):
 
     Parameters
     ----------
-    subsampling : nn.Module
-        From `asr.models.subsampling`.
-    encoder : nn.Module
-        From `asr.models.encoder`, with ``input_size == subsampling.output_size``.
+    subsampling : Subsampling
+    encoder : RecurrentEncoder
+        With ``input_size == subsampling.output_size``.
     vocabulary_size : int
         Tokens including the blank, V.
     """
 
-    def __init__(self, subsampling: nn.Module, encoder: nn.Module, vocabulary_size: int) -> None:
+    def __init__(self, subsampling: Subsampling, encoder: RecurrentEncoder, vocabulary_size: int) -> None:
         super().__init__()
         self.subsampling = subsampling
         self.encoder = encoder

@@ -8,7 +8,8 @@ one reading every utterance reversed within its own length. Both ways use the sa
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from asr.models.subsampling import mask_padding
 
-CELLS: dict[str, type[nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+CELLS: dict[str, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
 
 def reverse_within_length(x: Tensor, lengths: Tensor) -> Tensor:
@@ -40,9 +41,8 @@ class RecurrentLayer(nn.Module):
 
     Notes
     -----
-    Equations as in `torch.nn.LSTM`, `torch.nn.GRU` and `torch.nn.RNN`, whose parameters these are.
-    The LSTM's forget-gate bias starts at 1, so that it remembers from the first step
-    (Jozefowicz et al. 2015, section 2.2).
+    Equations and initial values as in `torch.nn.LSTM`, `torch.nn.GRU` and `torch.nn.RNN`, whose
+    parameters these are.
     """
 
     def __init__(
@@ -53,13 +53,10 @@ class RecurrentLayer(nn.Module):
         bidirectional: bool,
     ) -> None:
         super().__init__()
-        self.rnn = CELLS[cell](input_size, hidden_size, batch_first=True, bidirectional=bidirectional)
+        self.rnn: nn.RNNBase = CELLS[cell](
+            input_size, hidden_size, batch_first=True, bidirectional=bidirectional
+        )
         self.output_size = hidden_size * (2 if bidirectional else 1)
-        if cell == "lstm":
-            with torch.no_grad():
-                for name, bias in self.rnn.named_parameters():
-                    if name.startswith("bias"):  # gates lie in the order input, forget, cell, output
-                        bias[hidden_size : 2 * hidden_size] = 1.0 if name.startswith("bias_ih") else 0.0
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Map (B, T, F) to (B, T, output_size), zero beyond `lengths` (B,) int64."""
@@ -67,7 +64,7 @@ class RecurrentLayer(nn.Module):
             packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
             y, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=x.shape[1])
             return y
-        weights = self.rnn._flat_weights
+        weights = cast(list[Tensor], self.rnn._flat_weights)
         per_direction = len(weights) // (2 if self.rnn.bidirectional else 1)
         y = self._one_direction(x, weights[:per_direction])
         if self.rnn.bidirectional:

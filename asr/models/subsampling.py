@@ -27,6 +27,12 @@ def mask_padding(x: Tensor, lengths: Tensor, time_dim: int = 1) -> Tensor:
     return x.masked_fill(steps >= lengths.view(-1, *[1] * (x.ndim - 1)), 0.0)
 
 
+def _strided_length(length: int, strides: Sequence[int]) -> int:
+    for stride in strides:
+        length = (length - 1) // stride + 1
+    return length
+
+
 class NoSubsampling(nn.Module):
     """Hand the frames on as they are.
 
@@ -93,9 +99,7 @@ class ConvSubsampling(nn.Module):
 
     def output_length(self, length: int) -> int:
         """Return the number of output frames for `length` input frames."""
-        for stride in self.strides:
-            length = (length - 1) // stride + 1
-        return length
+        return _strided_length(length, self.strides)
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Shorten (B, T, F) to (B, T', channels); T' is ceil(T / stride) layer by layer."""
@@ -139,7 +143,9 @@ class Conv2dSubsampling(nn.Module):
         in_channels, width = 1, input_size
         for kernel, stride in zip(kernel_sizes, strides, strict=True):
             padding = (kernel[0] // 2, kernel[1] // 2)
-            self.convs.append(nn.Conv2d(in_channels, channels, tuple(kernel), tuple(stride), padding))
+            self.convs.append(
+                nn.Conv2d(in_channels, channels, (kernel[0], kernel[1]), (stride[0], stride[1]), padding)
+            )
             width = (width - 1) // stride[1] + 1
             in_channels = channels
             self.norms.append(nn.LayerNorm(channels * width))
@@ -149,7 +155,9 @@ class Conv2dSubsampling(nn.Module):
         for stride_t in self.strides:
             self.factor *= stride_t
 
-    output_length = ConvSubsampling.output_length
+    def output_length(self, length: int) -> int:
+        """Return the number of output frames for `length` input frames."""
+        return _strided_length(length, self.strides)
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Shorten (B, T, F) to (B, T', channels * F'); F' is ceil(F / stride) layer by layer."""
@@ -161,3 +169,6 @@ class Conv2dSubsampling(nn.Module):
             x = norm(x_BCTF.transpose(1, 2).reshape(B, T, C * F)).relu()
             x_BCTF = x.view(B, T, C, F).transpose(1, 2)
         return mask_padding(x, lengths), lengths
+
+
+Subsampling = NoSubsampling | ConvSubsampling | Conv2dSubsampling

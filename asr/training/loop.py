@@ -27,8 +27,10 @@ from asr.training.checkpoint import TrainingState, read_checkpoint, restore, sav
 from asr.training.metrics import MetricsLog, Monitor
 from asr.types import Batch, Utterance
 
+TOTALS = ("loss", "tokens", "audio", "time", "skipped", "grad_norm", "steps")
 
-class TrainingInterrupted(Exception):
+
+class TrainingInterrupted(Exception):  # noqa: N818 - nothing went wrong
     """Raised after Ctrl-C or SIGTERM, once the checkpoint is saved."""
 
 
@@ -138,11 +140,56 @@ class Trainer:
             devices=1,
             precision=pick_precision(self.precision),  # type: ignore[arg-type]
         )
-        recognizer.to(fabric.device)
-        model, adam = fabric.setup(
+        run = _Run(self, fabric, recognizer, train, optimizer, scheduler, speed, spec_augment, seed, monitor)
+        run.resume(output_dir, config)
+        log = MetricsLog(output_dir)
+        with _signals_as_flag() as interrupted:
+            while run.state.epoch < self.epochs:
+                for batch in run.rest_of_epoch():
+                    run.step(batch)
+                    if interrupted():
+                        run.save(output_dir, config)
+                        raise TrainingInterrupted
+                entry = run.finish_epoch(dev)
+                if entry is run.state.best:
+                    info = {"run": config, "epoch": entry["epoch"], "dev": entry}
+                    save_model(output_dir / "model.asr", recognizer, info)
+                log.write(run.state.history)
+                run.save(output_dir, config)
+                monitor.end_epoch(entry)
+                if interrupted() and run.state.epoch < self.epochs:
+                    raise TrainingInterrupted
+        log.close()
+        return run.state.history
+
+
+class _Run:
+    """One training under way: the model, the optimiser, the data and how far it has come."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        fabric: Fabric,
+        recognizer: Recognizer,
+        train: Sequence[Utterance],
+        optimizer: Mapping[str, Any],
+        scheduler: Callable[[float], float],
+        speed: Any | None,
+        spec_augment: SpecAugment | None,
+        seed: int,
+        monitor: Monitor,
+    ) -> None:
+        self.trainer, self.fabric, self.monitor = trainer, fabric, monitor
+        self.recognizer = recognizer.to(fabric.device)
+        self.scheduler, self.spec_augment, self.seed = scheduler, spec_augment, seed
+        self.model, self.optimizer = fabric.setup(
             recognizer.model, build(optimizer, parameters=recognizer.model.parameters())
         )
-        base_lrs = [group["lr"] for group in adam.param_groups]
+        for group in self.optimizer.param_groups:
+            group["peak_lr"] = group["lr"]
+        durations = [u.duration for u in train]
+        self.seconds = sum(durations)
+        self.sampler = BatchSampler(durations, batch_seconds=trainer.batch_seconds, shuffle=True, seed=seed)
         dataset = SpeechDataset(
             train,
             recognizer.normalizer,
@@ -152,146 +199,119 @@ class Trainer:
             fits=recognizer.fits,
             seed=seed,
         )
-        sampler = BatchSampler(
-            [u.duration for u in train], batch_seconds=self.batch_seconds, shuffle=True, seed=seed
+        self.loader = make_loader(
+            dataset,
+            self.sampler,
+            num_workers=trainer.num_workers,
+            pin_memory=fabric.device.type == "cuda",
         )
-        loader = make_loader(
-            dataset, sampler, num_workers=self.num_workers, pin_memory=fabric.device.type == "cuda"
-        )
-        state = TrainingState()
-        content = read_checkpoint(output_dir)
+        self.state = TrainingState()
+        self.skipped_in_a_row = 0
+
+    def resume(self, folder: Path, config: Mapping[str, Any]) -> None:
+        """Take up the folder's checkpoint, if it has one."""
+        content = read_checkpoint(folder)
         if content is not None:
-            _require_same(content["config"], config, output_dir)
-            state = restore(content, recognizer, adam.optimizer)
-            base_lrs = [group["initial_lr"] for group in adam.param_groups]
-        for group, lr in zip(adam.param_groups, base_lrs, strict=True):
-            group["initial_lr"] = lr
+            _require_same(content["config"], config, folder)
+            self.state = restore(content, self.recognizer, self.optimizer.optimizer)
+            if self.state.epoch < self.trainer.epochs:
+                self.monitor.note(f"going on from epoch {self.state.epoch + 1}, batch {self.state.batch + 1}")
 
-        log = MetricsLog(output_dir)
-        skipped_in_a_row = 0
-        with _signals_as_flag() as interrupted:
-            while state.epoch < self.epochs:
-                sampler.set_position(state.epoch, state.batch)
-                num_batches = state.batch + len(sampler)
-                if state.batch == 0:
-                    state.totals = dict.fromkeys(
-                        ("loss", "tokens", "utterances", "audio", "time", "skipped", "grad_norm", "steps"),
-                        0.0,
-                    )
-                total_seconds = sum(u.duration for u in train)
-                monitor.start_epoch(state.epoch, self.epochs, total_seconds, state.totals["audio"])
-                model.train()
-                clock = time.perf_counter()
-                for batch in loader:
-                    progress = (state.epoch + state.batch / num_batches) / self.epochs
-                    scale = scheduler(progress + 1 / num_batches / self.epochs)
-                    for group in adam.param_groups:
-                        group["lr"] = group["initial_lr"] * scale
-                    bad = self._step(fabric, recognizer, model, adam, batch, spec_augment, seed, state)
-                    if bad:
-                        skipped_in_a_row += 1
-                        state.totals["skipped"] += 1
-                        monitor.note(f"step {state.step} skipped: {bad}")
-                        if skipped_in_a_row >= self.max_skipped_steps:
-                            raise DataError(
-                                f"{skipped_in_a_row} steps in a row had no finite loss or gradient, the last: "
-                                f"{bad}; lower optimizer.lr or run 'asr check' on the training manifest"
-                            )
-                    else:
-                        skipped_in_a_row = 0
-                    state.batch += 1
-                    state.step += 1
-                    state.totals["audio"] += batch.seconds
-                    now = time.perf_counter()
-                    state.totals["time"] += now - clock
-                    clock = now
-                    monitor.step(
-                        loss=state.totals["loss"] / max(1.0, state.totals["tokens"]),
-                        lr=adam.param_groups[0]["lr"],
-                        seconds=batch.seconds,
-                    )
-                    if interrupted():
-                        save_checkpoint(output_dir, state, recognizer, adam.optimizer, config)
-                        raise TrainingInterrupted
-                entry = self._finish_epoch(state, recognizer, dev, adam.param_groups[0]["lr"], monitor)
-                if entry is state.best:
-                    save_model(
-                        output_dir / "model.asr",
-                        recognizer,
-                        {"run": config, "epoch": entry["epoch"], "dev": entry},
-                    )
-                log.write(state.history)
-                save_checkpoint(output_dir, state, recognizer, adam.optimizer, config)
-                monitor.end_epoch(entry)
-                if interrupted() and state.epoch < self.epochs:
-                    raise TrainingInterrupted
-        log.close()
-        return state.history
+    def save(self, folder: Path, config: dict[str, Any]) -> None:
+        """Write the folder's checkpoint."""
+        save_checkpoint(folder, self.state, self.recognizer, self.optimizer.optimizer, config)
 
-    def _step(
-        self,
-        fabric: Fabric,
-        recognizer: Recognizer,
-        model: torch.nn.Module,
-        optimizer: Any,
-        batch: Batch,
-        spec_augment: SpecAugment | None,
-        seed: int,
-        state: TrainingState,
-    ) -> str:
-        """Make one optimiser step; return why it was skipped, or nothing."""
+    def rest_of_epoch(self) -> Iterator[Batch]:
+        """Yield the epoch's batches that are still to be done, counting them and their time."""
+        state = self.state
+        self.sampler.set_position(state.epoch, state.batch)
+        self.num_batches = state.batch + len(self.sampler)
+        if state.batch == 0:
+            state.totals = dict.fromkeys(TOTALS, 0.0)
+        self.monitor.start_epoch(state.epoch, self.trainer.epochs, self.seconds, state.totals["audio"])
+        self.clock = time.perf_counter()
+        yield from self.loader
+
+    def step(self, batch: Batch) -> None:
+        """Make one optimiser step, or skip it with a note if its loss or gradient is not finite."""
+        state, totals = self.state, self.state.totals
+        progress = (state.epoch + (state.batch + 1) / self.num_batches) / self.trainer.epochs
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * self.scheduler(progress)
+        flaw = self._update(batch)
+        if flaw:
+            self._skip(flaw)
+        else:
+            self.skipped_in_a_row = 0
+        state.batch += 1
+        state.step += 1
+        now = time.perf_counter()
+        totals["time"] += now - self.clock
+        totals["audio"] += batch.seconds
+        self.clock = now
+        self.monitor.step(
+            loss=totals["loss"] / max(1.0, totals["tokens"]), lr=self._lr(), seconds=batch.seconds
+        )
+
+    def _update(self, batch: Batch) -> str:
+        """Compute loss and gradient and apply them; return what was wrong with them, or nothing."""
+        device = self.fabric.device
+        self.model.train()
         with torch.no_grad():
-            frames, lengths = recognizer.features(
-                batch.inputs.to(fabric.device), batch.input_lengths.to(fabric.device)
+            frames, lengths = self.recognizer.features(
+                batch.inputs.to(device), batch.input_lengths.to(device)
             )
-            if spec_augment is not None:
-                rngs = [utterance_rng(seed, state.epoch, name, purpose=1) for name in batch.ids]
-                frames = spec_augment(frames, lengths, rngs)
-        log_probs, out_lengths = model(frames, lengths)
-        losses = ctc_loss(log_probs, out_lengths, batch.targets.to(fabric.device), batch.target_lengths)
-        finite = torch.isfinite(losses)
-        if not finite.all():
-            names = [name for name, good in zip(batch.ids, finite.tolist(), strict=True) if not good]
+            if self.spec_augment is not None:
+                rngs = [utterance_rng(self.seed, self.state.epoch, name, purpose=1) for name in batch.ids]
+                frames = self.spec_augment(frames, lengths, rngs)
+        log_probs, out_lengths = self.model(frames, lengths)
+        losses = ctc_loss(log_probs, out_lengths, batch.targets.to(device), batch.target_lengths.to(device))
+        finite = torch.isfinite(losses).tolist()
+        if not all(finite):
+            names = [name for name, good in zip(batch.ids, finite, strict=True) if not good]
             return f"loss not finite for {', '.join(names)}"
         num_tokens = int(batch.target_lengths.sum())
-        optimizer.zero_grad()
-        fabric.backward(losses.sum() / max(1, num_tokens))
-        norm = torch.nn.utils.clip_grad_norm_(recognizer.model.parameters(), self.gradient_clip).item()
+        self.optimizer.zero_grad()
+        self.fabric.backward(losses.sum() / max(1, num_tokens))
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.recognizer.model.parameters(), self.trainer.gradient_clip
+        ).item()
         if not math.isfinite(norm):
             return f"gradient not finite in the batch of {', '.join(batch.ids)}"
-        optimizer.step()
-        totals = state.totals
+        self.optimizer.step()
+        totals = self.state.totals
         totals["loss"] += losses.sum().item()
         totals["tokens"] += num_tokens
-        totals["utterances"] += len(batch.ids)
         totals["grad_norm"] += norm
         totals["steps"] += 1
         return ""
 
-    def _finish_epoch(
-        self,
-        state: TrainingState,
-        recognizer: Recognizer,
-        dev: Sequence[Utterance],
-        lr: float,
-        monitor: Monitor,
-    ) -> dict[str, Any]:
+    def _skip(self, flaw: str) -> None:
+        self.skipped_in_a_row += 1
+        self.state.totals["skipped"] += 1
+        self.monitor.note(f"step {self.state.step + 1} skipped: {flaw}")
+        if self.skipped_in_a_row >= self.trainer.max_skipped_steps:
+            raise DataError(
+                f"{self.skipped_in_a_row} steps in a row had no finite loss or gradient, the last: {flaw}; "
+                "lower optimizer.lr, or run 'asr check' on the training manifest"
+            )
+
+    def finish_epoch(self, dev: Sequence[Utterance]) -> dict[str, Any]:
         """Validate and move the state to the next epoch; return the entry for the history."""
         started = time.perf_counter()
 
         def failed(utterance: Utterance, error: AsrError) -> None:
             raise DataError(f"dev utterance {utterance.id}: {error}")
 
-        results = list(recognize_utterances(recognizer, dev, on_error=failed))
+        results = list(recognize_utterances(self.recognizer, dev, on_error=failed))
         dev_score = score([r.reference for r in results], [r.hypothesis.text for r in results])
-        tokens = sum(r.num_tokens for r in results)
-        totals = state.totals
+        state, totals = self.state, self.state.totals
         entry = {
             "epoch": state.epoch + 1,
             "step": state.step,
-            "lr": lr,
+            "lr": self._lr(),
             "train_loss": totals["loss"] / max(1.0, totals["tokens"]),
-            "dev_loss": sum(r.loss for r in results) / max(1, tokens),
+            "dev_loss": sum(r.loss for r in results) / max(1, sum(r.num_tokens for r in results)),
             "dev_wer": dev_score.wer,
             "dev_cer": dev_score.cer,
             "grad_norm": totals["grad_norm"] / max(1.0, totals["steps"]),
@@ -305,6 +325,9 @@ class Trainer:
         if not state.best or _rank(entry) < _rank(state.best):
             state.best = entry
         return entry
+
+    def _lr(self) -> float:
+        return self.optimizer.param_groups[0]["lr"]
 
 
 def _rank(entry: Mapping[str, Any]) -> tuple[float, float, float]:

@@ -37,17 +37,19 @@ ACCENTS = (
 )
 
 # Variants that share their formant scaling (Gene and Gene2, say, differ in pitch only) are one talker to
-# a recogniser, so such a family stays within one split.
+# a recogniser, so such a family stays within one split. The three that scale the second formant 1.5 times
+# as much as the first (kaukovalta, shelby, travis), and so turn vowels into others, are for training only.
 VARIANTS = {
     "train": (
         *("adam", "Alicia", "Andrea", "Andy", "anika", "anikaRobot", "antonio", "AnxiousAndy", "benjamin"),
         *("caleb", "croak", "Diogo", "ed", "f1", "f2", "f5", "fast", "grandpa", "gustave", "Henrique"),
-        *("Hugo", "iven", "iven2", "iven3", "iven4", "Jacky", "john", "klatt", "klatt2", "klatt3", "klatt4"),
-        *("klatt5", "klatt6", "Lee", "m1", "m3", "m6", "m7", "m8", "marcelo", "Mario", "max", "michel"),
-        *("miguel", "Mike", "Mr serious", "Nguyen", "pablo", "paul", "pedro", "quincy", "RicishayMax"),
-        *("RicishayMax2", "RicishayMax3", "rob", "robert", "robosoft", "robosoft2", "robosoft3"),
-        *("robosoft4", "robosoft5", "robosoft6", "robosoft7", "robosoft8", "steph", "steph2", "steph3"),
-        *("Storm", "travis", "Tweaky", "UniRobot", "whisper", "whisperf", "zac"),
+        *("Hugo", "ian", "iven", "iven2", "iven3", "iven4", "Jacky", "john", "kaukovalta", "klatt"),
+        *("klatt2", "klatt3", "klatt4", "klatt5", "klatt6", "Lee", "m1", "m3", "m6", "m7", "m8", "marcelo"),
+        *("Mario", "max", "michel", "miguel", "Mike", "Mr serious", "Nguyen", "pablo", "paul", "pedro"),
+        *("quincy", "RicishayMax", "RicishayMax2", "RicishayMax3", "rob", "robert", "robosoft"),
+        *("robosoft2", "robosoft3", "robosoft4", "robosoft5", "robosoft6", "robosoft7", "robosoft8"),
+        *("shelby", "steph", "steph2", "steph3", "Storm", "travis", "Tweaky", "UniRobot", "whisper"),
+        *("whisperf", "zac"),
     ),
     "dev": (
         *("Alex", "Annie", "announcer", "boris", "Demonic", "Marco", "Michael", "mike2", "norbert"),
@@ -55,7 +57,7 @@ VARIANTS = {
     ),
     "test": (
         *("aunty", "belinda", "david", "Denis", "edward", "edward2", "f3", "f4", "Gene", "Gene2"),
-        *("grandma", "linda", "m2", "m4", "m5", "sandro", "shelby"),
+        *("grandma", "linda", "m2", "m4", "m5", "sandro"),
     ),
 }
 

@@ -64,7 +64,10 @@ def test_splits_share_no_voice_variant(corpus):
         for split in SPLITS
     }
     assert all(heard[split] <= set(VARIANTS[split]) for split in SPLITS)
-    assert max(Counter(variant for split in SPLITS for variant in VARIANTS[split]).values()) == 1
+    variants = Counter(variant for split in SPLITS for variant in VARIANTS[split])
+    assert max(variants.values()) == 1
+    _, data = digits._find_espeak()
+    assert set(variants) == {path.name for path in (data / "voices/!v").iterdir()}
 
 
 def test_is_repeatable_and_a_smaller_corpus_begins_a_larger_one(corpus, tmp_path):

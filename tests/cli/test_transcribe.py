@@ -1,0 +1,221 @@
+import argparse
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+
+from asr.cli import transcribe
+from asr.errors import AsrError, ConfigError, DataError, ModelError
+from asr.model_file import save_model
+from asr.recognizer import Recognizer
+
+RATE = 8000
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """The file of a small model with random weights, sharp enough to say words."""
+    torch.manual_seed(0)
+    recognizer = Recognizer.from_config(
+        {
+            "features": {
+                "_target_": "asr.features.FrontEnd",
+                "extractor": {"_target_": "asr.features.LogMel", "sample_rate": RATE, "n_mels": 20},
+            },
+            "model": {
+                "subsampling": {
+                    "_target_": "asr.models.subsampling.ConvSubsampling",
+                    "channels": 16,
+                    "kernel_sizes": [5],
+                    "strides": [2],
+                },
+                "encoder": {
+                    "_target_": "asr.models.encoder.RecurrentEncoder",
+                    "cell": "gru",
+                    "hidden_size": 16,
+                    "num_layers": 1,
+                },
+            },
+            "tokenizer": {"_target_": "asr.text.WordTokenizer", "words": ["one", "two", "three", "four"]},
+            "text": {"_target_": "asr.text.Normalizer"},
+            "decoder": {"_target_": "asr.decoding.greedy.GreedyDecoder"},
+        },
+        max_train_seconds=2.0,
+    )
+    recognizer.model.head.weight.data *= 10
+    path = tmp_path_factory.mktemp("model") / "model.asr"
+    save_model(path, recognizer, {})
+    return path
+
+
+@pytest.fixture
+def run(model, tmp_path, capsys):
+    """Run the command on paths and options; return its exit status, output lines and error lines."""
+
+    def run(*argv):
+        parser = argparse.ArgumentParser()
+        transcribe.add_parser(parser.add_subparsers())
+        args = parser.parse_args(
+            ["transcribe", "--model", str(model), "-o", str(tmp_path / "out"), *map(str, argv)]
+        )
+        status = args.run(args)
+        captured = capsys.readouterr()
+        return status, captured.out.splitlines(), captured.err.splitlines()
+
+    return run
+
+
+@pytest.fixture
+def calls(tmp_path):
+    """A folder with three recordings in two folders."""
+    rng = np.random.default_rng(0)
+    for name in ("a.wav", "b.flac", "may/a.wav"):
+        path = tmp_path / "calls" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sf.write(path, 0.1 * rng.standard_normal(RATE), RATE)
+    return tmp_path / "calls"
+
+
+def outputs(tmp_path):
+    folder = tmp_path / "out"
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_a_folder_gives_all_formats_in_its_own_structure(run, calls, tmp_path):
+    status, printed, said = run(calls, "--recursive")
+    assert status == 0
+    assert said == []
+    formats = ("json", "srt", "tsv", "txt", "vtt")
+    assert outputs(tmp_path) == [f"{stem}.{f}" for stem in ("a", "b", "may/a") for f in formats]
+    assert [line for line in printed if not line.startswith("[")] == [
+        str(calls / name) for name in ("a.wav", "b.flac", "may/a.wav")
+    ]
+    content = json.loads((tmp_path / "out/may/a.json").read_text())
+    assert content["audio"] == str(calls / "may/a.wav")
+    assert content["duration"] == 1.0
+    assert content["text"].split() == [word["word"] for s in content["segments"] for word in s["words"]]
+    assert (tmp_path / "out/may/a.txt").read_text().split() == content["text"].split()
+    first = content["segments"][0]
+    assert f"[00:{first['start']:06.3f} --> 00:{first['end']:06.3f}]  {first['text']}" in printed
+
+
+@pytest.mark.parametrize("spelling", ["_", "-"])
+def test_options_are_spelled_with_hyphens_or_underscores(run, calls, tmp_path, spelling):
+    options = [
+        *("--output_format", "json,srt", "--verbose", "false", "--word_timestamps", "False"),
+        *("--max_line_width", "10", "--max_line_count", "1", "--clip_timestamps", "0,0.5"),
+        *("--batch_seconds", "5", "--threads", str(torch.get_num_threads())),
+    ]
+    options = [o.replace("_", spelling) if o.startswith("--") else o for o in options]
+    assert run(calls / "a.wav", *options) == (0, [], [])
+    assert outputs(tmp_path) == ["a.json", "a.srt"]
+    (segment, *_) = json.loads((tmp_path / "out/a.json").read_text())["segments"]
+    assert "words" not in segment
+    assert segment["end"] <= 0.5
+    lines = (tmp_path / "out/a.srt").read_text().splitlines()
+    assert all(len(line) <= 10 for line in lines if "-->" not in line)
+
+
+def test_failures_are_named_and_counted_last(run, calls, tmp_path):
+    (calls / "broken.wav").write_bytes(b"")
+    (calls / "text.wav").write_text("not audio\n" * 100)
+    missing = calls / "missing.wav"
+    status, _, said = run(calls, missing, "-f", "txt", "--verbose", "False")
+    assert status == 1
+    assert outputs(tmp_path) == ["a.txt", "b.txt"]
+    assert said[0] == f"asr: {calls / 'broken.wav'}: empty file (0 bytes); record or copy it again"
+    assert said[1].startswith(f"asr: {calls / 'text.wav'}: not audio")
+    assert said[2] == f"asr: {missing}: no such file; check the path"
+    assert said[3:] == ["3 of 5 files failed"]
+
+
+def test_an_output_that_cannot_be_written_counts_as_a_failure(run, calls, tmp_path):
+    (tmp_path / "out/a.txt").mkdir(parents=True)
+    status, _, said = run(calls, "-f", "txt", "--verbose", "False")
+    assert status == 1
+    assert said[0].startswith(f"asr: {tmp_path / 'out/a.txt'}: cannot be written (Is a directory)")
+    assert said[1:] == ["1 of 2 files failed"]
+    assert (tmp_path / "out/b.txt").is_file()
+
+
+def test_notes_are_said(run, tmp_path):
+    sf.write(tmp_path / "a.wav", np.zeros((3 * 16000, 2)), 16000)
+    status, _, said = run(tmp_path / "a.wav", "-f", "txt")
+    assert status == 0
+    assert said == [
+        f"asr: {tmp_path / 'a.wav'}: mixed down 2 channels",
+        f"asr: {tmp_path / 'a.wav'}: resampled 16000 -> 8000 Hz",
+        f"asr: {tmp_path / 'a.wav'}: silent: all samples are zero",
+        f"asr: {tmp_path / 'a.wav'}: 3 s in one piece, the model was trained on up to 2 s; accuracy may "
+        "suffer; cut it with --clip_timestamps",
+    ]
+
+
+def test_existing_outputs_are_skipped_only_if_complete(run, calls, tmp_path):
+    run(calls, "-f", "txt,srt")
+    (tmp_path / "out/b.srt").unlink()
+    (tmp_path / "out/a.txt").write_text("mine")
+    status, printed, said = run(calls, "-f", "txt,srt", "--skip-existing")
+    assert (status, said) == (0, ["asr: 1 of 2 files skipped: their outputs exist"])
+    assert printed[0] == str(calls / "b.flac")
+    assert (tmp_path / "out/a.txt").read_text() == "mine"
+    assert (tmp_path / "out/b.srt").exists()
+    assert run(calls, "-f", "txt,srt", "--skip_existing")[2] == [
+        "asr: 2 of 2 files skipped: their outputs exist"
+    ]
+
+
+def test_an_ignored_option_is_said(run, calls):
+    status, _, said = run(calls / "a.wav", "--max_line_count", "2", "--verbose", "False")
+    assert status == 0
+    assert said == ["asr: --max_line_count has no effect without --max_line_width or --max_words_per_line"]
+
+
+def test_what_cannot_start_is_an_error(run, calls, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "none").mkdir()
+    cases: list[tuple[list[object], type[AsrError], str]] = [
+        (
+            [calls, "-o", tmp_path / "file" / "out"],
+            ConfigError,
+            "file/out: cannot be written .*; choose another",
+        ),
+        ([calls, "--model", tmp_path / "none.asr"], ModelError, "none.asr: no such model file"),
+        ([calls, "--clip_timestamps", "5,1"], ConfigError, "--clip_timestamps 5,1: times must ascend"),
+        ([tmp_path / "none"], DataError, "none: no audio files in this folder"),
+    ]
+    for argv, error, message in cases:
+        with pytest.raises(error, match=message):
+            run(*argv)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "problem"),
+    [
+        ("--verbose", "maybe", "'maybe' is neither True nor False"),
+        ("--output_format", "txt,doc", "unknown format 'doc'; choose from txt, vtt, srt, tsv, json, all"),
+        ("--max_line_width", "0", "'0' is not a whole number from 1"),
+        ("--threads", "two", "'two' is not a whole number from 1"),
+        ("--batch_seconds", "-1", "'-1' is not a number of seconds above 0"),
+    ],
+)
+def test_wrong_values_are_refused(run, calls, capsys, option, value, problem):
+    with pytest.raises(SystemExit, match="2"):
+        run(calls, option, value)
+    assert problem in capsys.readouterr().err
+
+
+def test_help_has_examples_and_loads_nothing_heavy():
+    code = (
+        "import argparse, sys; from asr.cli import transcribe; p = argparse.ArgumentParser(); "
+        "s = p.add_subparsers(); transcribe.add_parser(s); print(s.choices['transcribe'].format_help()); "
+        "sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'soundfile', 'librosa', 'rich')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "asr transcribe talk.wav --model model.asr" in done.stdout
+    assert "--max-line-width" in done.stdout

@@ -1,0 +1,102 @@
+"""Subsampling and the CTC model: lengths, independence of the batch, the loss."""
+
+import itertools
+
+import pytest
+import torch
+
+from asr.models.ctc import CtcModel, build_model, ctc_loss, model_problems
+from asr.models.encoder import RecurrentEncoder
+from asr.models.subsampling import Conv2dSubsampling, ConvSubsampling, NoSubsampling
+
+SUBSAMPLINGS = {
+    "none": lambda size: NoSubsampling(size),
+    "conv": lambda size: ConvSubsampling(size, 12, [5, 3], [2, 2]),
+    "conv stride 3": lambda size: ConvSubsampling(size, 12, [7], [3]),
+    "conv2d": lambda size: Conv2dSubsampling(size, 4),
+}
+
+
+@pytest.mark.parametrize("name", SUBSAMPLINGS)
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 6, 7, 8, 31, 100])
+def test_the_reported_length_is_the_length(name, length):
+    module = SUBSAMPLINGS[name](10)
+    y, lengths = module(torch.randn(1, length, 10), torch.tensor([length]))
+    assert y.shape == (1, lengths.item(), module.output_size)
+    assert lengths.item() == module.output_length(length)
+    assert lengths.dtype == torch.int64
+
+
+@pytest.mark.parametrize("name", SUBSAMPLINGS)
+@pytest.mark.parametrize("seed", range(3))
+def test_log_probs_do_not_depend_on_the_batch(name, seed):
+    torch.manual_seed(seed)
+    subsampling = SUBSAMPLINGS[name](10)
+    model = CtcModel(subsampling, RecurrentEncoder(subsampling.output_size, hidden_size=16), 7).eval()
+    lengths = torch.randint(1, 60, (16,))
+    x = torch.randn(16, 60, 10)
+    together, out_lengths = model(x, lengths)
+    for b, length in enumerate(lengths.tolist()):
+        alone, alone_length = model(x[b : b + 1, :length], lengths[b : b + 1])
+        assert alone_length.item() == out_lengths[b].item() == model.output_length(length)
+        torch.testing.assert_close(alone[0], together[b, : alone_length.item()], atol=1e-5, rtol=0)
+
+
+def test_gradients_of_a_batch_are_the_sum_of_the_gradients_of_its_utterances():
+    torch.manual_seed(0)
+    model = CtcModel(ConvSubsampling(5, 8), RecurrentEncoder(8, hidden_size=8), 5).eval()
+    x, lengths = torch.randn(3, 40, 5), torch.tensor([40, 13, 28])
+    targets, target_lengths = torch.randint(1, 5, (3, 4)), torch.tensor([4, 2, 3])
+
+    def gradients(rows):
+        model.zero_grad()
+        log_probs, out = model(x[rows, : lengths[rows].max()], lengths[rows])
+        ctc_loss(log_probs, out, targets[rows], target_lengths[rows]).sum().backward()
+        return [p.grad.clone() for p in model.parameters()]
+
+    singles = [gradients([b]) for b in range(3)]
+    for together, *alone in zip(gradients([0, 1, 2]), *singles, strict=True):
+        torch.testing.assert_close(together, sum(alone), atol=1e-4, rtol=1e-4)
+
+
+def test_loss_is_minus_the_log_of_the_summed_probability_of_all_alignments():
+    """Brute force over all paths, by the definition in Graves et al. 2006, equation 3."""
+    torch.manual_seed(0)
+    frames, vocabulary, target = 5, 3, (1, 2, 2)
+    log_probs = torch.randn(1, frames, vocabulary).log_softmax(-1)
+    total = 0.0
+    for path in itertools.product(range(vocabulary), repeat=frames):
+        if tuple(t for t, _ in itertools.groupby(path) if t) == target:
+            total += torch.exp(sum(log_probs[0, i, t] for i, t in enumerate(path))).item()
+    loss = ctc_loss(log_probs, torch.tensor([frames]), torch.tensor([target]), torch.tensor([3]))
+    assert torch.exp(-loss).item() == pytest.approx(total, rel=1e-5)
+
+
+def test_loss_of_a_text_that_does_not_fit_is_infinite():
+    log_probs = torch.zeros(1, 2, 3).log_softmax(-1)
+    loss = ctc_loss(log_probs, torch.tensor([2]), torch.tensor([[1, 1]]), torch.tensor([2]))
+    assert loss.item() == float("inf")
+
+
+def test_a_configuration_builds_and_its_mistakes_are_listed_together():
+    good = {
+        "subsampling": {"_target_": "asr.models.subsampling.ConvSubsampling", "channels": 8},
+        "encoder": {"_target_": "asr.models.encoder.RecurrentEncoder", "hidden_size": 4},
+    }
+    assert model_problems(good) == []
+    assert build_model(good, 10, 5).head.out_features == 5
+    bad = {
+        "subsampling": good["subsampling"] | {"chanels": 8},
+        "encoder": good["encoder"] | {"hidden_size": "many"},
+        "head": {},
+    }
+    mistakes = "; ".join(model_problems(bad))
+    assert "did you mean 'channels'?" in mistakes
+    assert "model.encoder.hidden_size: expected int, found 'many'" in mistakes
+    assert "model.head: unknown" in mistakes
+
+
+@pytest.mark.parametrize(("kernels", "strides"), [([4], [2]), ([3], [0]), ([3, 3], [2]), ([], [])])
+def test_refuses_kernels_and_strides_that_make_no_convolution(kernels, strides):
+    with pytest.raises(ValueError, match="kernel_sizes"):
+        ConvSubsampling(5, 8, kernels, strides)
