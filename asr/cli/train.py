@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
+from pathlib import Path
 from typing import Any
 
 EPILOG = """\
@@ -63,5 +65,28 @@ def train(config: dict[str, Any], command: list[str]) -> Any | None:
         return None
     finally:
         progress.close()
-    print(f"best model: {config['output_dir']}/model.asr", file=sys.stderr)
+    print_summary(config)
     return recognizer
+
+
+def print_summary(config: dict[str, Any]) -> None:
+    """Print how the training went, as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from asr.model_file import read_header
+
+    folder = Path(config["output_dir"])
+    history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    best = read_header(folder / "model.asr")["info"]["dev"]
+    seconds = sum(entry["seconds"] + entry["dev_seconds"] for entry in history)
+    table = Table(title=config["name"], show_header=False)
+    for name, value in (
+        ("best model", folder / "model.asr"),
+        ("of epoch", f"{best['epoch']} of {len(history)}"),
+        ("dev WER / CER", f"{100 * best['dev_wer']:.2f}% / {100 * best['dev_cer']:.2f}%"),
+        ("training time", f"{seconds / 60:.1f} min, {seconds / len(history):.1f} s an epoch"),
+        ("steps skipped", sum(entry["skipped_steps"] for entry in history)),
+    ):
+        table.add_row(name, str(value))
+    Console(stderr=True).print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import time
@@ -20,7 +21,7 @@ from asr.data.sampler import BatchSampler
 from asr.errors import AsrError, ConfigError, DataError
 from asr.evaluation import recognize_utterances
 from asr.model_file import save_model
-from asr.models.ctc import ctc_loss
+from asr.models.ctc import ctc_loss, num_parameters
 from asr.recognizer import Recognizer
 from asr.scoring.wer import score
 from asr.training.checkpoint import TrainingState, read_checkpoint, restore, save_checkpoint
@@ -135,13 +136,15 @@ class Trainer:
         TrainingInterrupted
             After Ctrl-C or SIGTERM.
         """
-        fabric = Fabric(
-            accelerator=self.accelerator,
-            devices=1,
-            precision=pick_precision(self.precision),  # type: ignore[arg-type]
-        )
+        precision: Any = pick_precision(self.precision)
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it prints what is noted below
+        fabric = Fabric(accelerator=self.accelerator, devices=1, precision=precision)
         run = _Run(self, fabric, recognizer, train, optimizer, scheduler, speed, spec_augment, seed, monitor)
         run.resume(output_dir, config)
+        monitor.note(
+            f"{len(train)} utterances of {run.seconds / 3600:.2f} h, {num_parameters(recognizer.model):,} "
+            f"parameters, {fabric.device}, {precision}"
+        )
         log = MetricsLog(output_dir)
         with _signals_as_flag() as interrupted:
             while run.state.epoch < self.epochs:

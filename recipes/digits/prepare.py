@@ -10,7 +10,6 @@ import ctypes
 import json
 import math
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
@@ -307,9 +306,9 @@ def _speak_split(
     espeak: Espeak, folder: Path, split: str, count: int, *, clean: float, seed: int
 ) -> Iterator[Utterance]:
     """Write the audio of one split and yield its utterances."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob(f"{split}-*.wav"):
+        path.unlink()
     variants = VARIANTS[split]
     talkers = [_babble_track(espeak, variants, number) for number in range(8)]
     for index in range(count):

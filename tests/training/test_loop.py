@@ -180,7 +180,7 @@ def test_a_killed_training_resumes_from_its_last_checkpoint(manifest, tmp_path):
     process = subprocess.Popen([sys.executable, "-c", code, json.dumps(config), str(Path(__file__).parent)])
     checkpoint = tmp_path / "killed" / "checkpoint.pt"
     deadline = time.monotonic() + 120
-    while not checkpoint.exists() and time.monotonic() < deadline:
+    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()
     process.wait()
@@ -222,7 +222,9 @@ def test_text_too_long_for_its_frames_is_named_before_training(manifest, tmp_pat
     utterances = read_manifest(manifest)
     long = Utterance("long", 0.12, "abcd" * 20, audio_filepath=utterances[0].audio_filepath)
     write_manifest(tmp_path / "bad.jsonl", [*utterances, long])
-    with pytest.raises(DataError, match=r"1 training utterances cannot be learnt; the first, long: .*CTC needs"):
+    with pytest.raises(
+        DataError, match=r"1 training utterances cannot be learnt; the first, long: .*CTC needs"
+    ):
         train(make_config(tmp_path / "bad.jsonl", tmp_path / "run"), Silent())
 
 
@@ -242,7 +244,9 @@ def test_a_training_that_only_gives_nan_stops_and_names_the_utterances(manifest,
     config = make_config(manifest, tmp_path, max_skipped_steps=3)
     config["optimizer"]["lr"] = 1e30
     monitor = Silent()
-    with pytest.raises(DataError, match=r"3 steps in a row had no finite loss or gradient.*lower optimizer\.lr"):
+    with pytest.raises(
+        DataError, match=r"3 steps in a row had no finite loss or gradient.*lower optimizer\.lr"
+    ):
         train(config, monitor)
     assert any("skipped: loss not finite for u" in note for note in monitor.notes)
 

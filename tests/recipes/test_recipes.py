@@ -1,0 +1,174 @@
+"""Every recipe composes; AN4 and FSDD from their archives; a shrunk run of each trains a step."""
+
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from asr import audio
+from asr.cli.config import load_config, load_prepare
+from asr.data.manifest import read_manifest
+from asr.errors import ConfigError, DataError
+
+ROOT = Path(__file__).parents[2]
+YAMLS = sorted((ROOT / "recipes").glob("*/*.yaml"))
+IDS = [f"{p.parent.name}/{p.stem}" for p in YAMLS]
+SHRUNK = [
+    "trainer.epochs=1",
+    "trainer.precision=32-true",
+    "trainer.accelerator=cpu",
+    "model.encoder.hidden_size=8",
+    "model.encoder.num_layers=1",
+    "model.subsampling.channels=8",
+]
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=IDS)
+def test_recipe_composes_and_trains_a_step(path, tmp_path, monkeypatch, archive):
+    from asr.cli.evaluate import evaluate_manifest
+    from asr.training.metrics import Monitor
+    from asr.training.run import train
+
+    class Quiet(Monitor):
+        pass
+
+    monkeypatch.chdir(tmp_path)
+    config = load_config(str(path), [*SHRUNK, f"output_dir={tmp_path / 'run'}"])
+    name = config["data"]["recipe"]
+    options = {}
+    if name == "digits":
+        options = {"num_train": 6, "num_dev": 3, "num_test": 3}
+    elif name == "an4":
+        archive("an4_feat.tar.gz")
+    elif name == "fsdd":
+        archive("free-spoken-digit-dataset-1.0.10.tar.gz")
+    load_prepare(name)(Path(config["data"]["dir"]), **options)
+    for split in ("train", "dev"):
+        shorten(Path(config["data"][split]))
+    shorten(Path(config["data"]["test"]["test"]))
+    recognizer = train(config, Quiet())
+    result = evaluate_manifest(recognizer, Path(config["data"]["test"]["test"]), tmp_path / "run" / "test")
+    assert result.score.num_words > 0
+    assert (tmp_path / "run" / "model.asr").is_file()
+
+
+def shorten(manifest: Path, lines: int = 24) -> None:
+    """Keep an even spread of a manifest's lines."""
+    everything = manifest.read_text().splitlines(keepends=True)
+    manifest.write_text("".join(everything[:: max(1, len(everything) // lines)]))
+
+
+@pytest.fixture(scope="module")
+def an4(tmp_path_factory, archive):
+    folder = tmp_path_factory.mktemp("an4")
+    load_prepare("an4")(folder, archive=archive("an4_feat.tar.gz"))
+    return {split: read_manifest(folder / f"{split}.jsonl") for split in ("train", "dev", "test")}
+
+
+def test_an4_has_its_own_lists_and_dev_speakers_of_its_own(an4):
+    # 948 training and 130 test utterances; the test set has 773 words (the corpus's README and lists).
+    assert len(an4["train"]) + len(an4["dev"]) == 948
+    assert len(an4["test"]) == 130
+    assert sum(len(u.text.split()) for u in an4["test"]) == 773
+    speakers = {split: {u.speaker for u in utterances} for split, utterances in an4.items()}
+    assert not speakers["train"] & speakers["dev"]
+    assert not (speakers["train"] | speakers["dev"]) & speakers["test"]
+    assert len(speakers["dev"]) == 8
+
+
+def make_sphere_archive(sample: Path, folder: Path) -> Path:
+    """Make a small archive with the layout of AN4's waveform archive out of real AN4 recordings."""
+    import soundfile
+
+    with tarfile.open(sample) as tar:
+        tar.extractall(folder, filter="data")
+    waves = sorted((folder / "an4_wav_sample").rglob("wav/*.wav"))
+    with tarfile.open(folder / "an4_sphere.tar.gz", "w:gz") as tar:
+        for split, directory, chosen in (
+            ("train", "an4_clstk", waves[:6]),
+            ("test", "an4test_clstk", waves[6:9]),
+        ):
+            ids, lines = [], []
+            for wave in chosen:
+                speaker = wave.stem.split("-")[1]
+                sphere = folder / f"{wave.stem}.sph"
+                samples, rate = soundfile.read(wave, dtype="int16")
+                soundfile.write(sphere, samples, rate, format="NIST", subtype="PCM_16", endian="BIG")
+                tar.add(sphere, f"an4/wav/{directory}/{speaker}/{wave.stem}.sph")
+                ids.append(f"{directory}/{speaker}/{wave.stem}")
+                lines.append(f"<s> YES NO </s> ({wave.stem})")
+            for name, content in (("fileids", ids), ("transcription", lines)):
+                path = folder / f"an4_{split}.{name}"
+                path.write_text("\n".join(content) + "\n")
+                tar.add(path, f"an4/etc/{path.name}")
+    return folder / "an4_sphere.tar.gz"
+
+
+def test_an4_waveforms_have_the_same_layout_and_give_the_same_frames(tmp_path, archive):
+    import torch
+
+    from asr.build import build
+    from asr.data.dataset import read_inputs
+
+    sphere = make_sphere_archive(archive("an4_wav_sample.tar.gz"), tmp_path / "made")
+    load_prepare("an4")(tmp_path / "waveforms", archive=sphere)
+    load_prepare("an4")(tmp_path / "features", archive=archive("an4_feat.tar.gz"))
+    config = load_config("recipes/an4/blstm.yaml")
+    front_end = build(config["features"])
+    from_files = {
+        u.id: u
+        for split in ("train", "dev", "test")
+        for u in read_manifest(tmp_path / "features" / f"{split}.jsonl")
+    }
+    compared = 0
+    for split in ("train", "dev", "test"):
+        path = tmp_path / "waveforms" / f"{split}.jsonl"
+        for utterance in read_manifest(path) if path.read_text() else []:
+            assert utterance.text == "YES NO"
+            wave = read_inputs(utterance, front_end.sample_rate)
+            assert utterance.duration == pytest.approx(len(wave) / 16000)
+            frames = read_inputs(from_files[utterance.id], front_end.sample_rate)
+            computed, _ = front_end(wave[None], torch.tensor([len(wave)]))
+            expected, _ = front_end(frames[None], torch.tensor([len(frames)]))
+            torch.testing.assert_close(computed, expected, atol=1e-3, rtol=0)
+            compared += 1
+    assert compared >= 6
+
+
+@pytest.mark.parametrize(("speaker", "sizes"), [("official", (2400, 300, 300)), ("theo", (2250, 250, 500))])
+def test_fsdd_splits(speaker, sizes, tmp_path, archive):
+    load_prepare("fsdd")(
+        tmp_path, archive=archive("free-spoken-digit-dataset-1.0.10.tar.gz"), speaker=speaker
+    )
+    splits = [read_manifest(tmp_path / speaker / f"{name}.jsonl") for name in ("train", "dev", "test")]
+    assert tuple(map(len, splits)) == sizes
+    assert len({u.id for split in splits for u in split}) == 3000
+    train, _, test = ({u.speaker for u in split} for split in splits)
+    assert ("theo" in train) is (speaker == "official")
+    assert (test == {"theo"}) is (speaker == "theo")
+    if speaker == "official":
+        assert {int(u.id.split("-")[2]) for u in splits[2]} == set(range(5))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "error", "message"),
+    [
+        ("fsdd", {"speaker": "nobody"}, ConfigError, "speaker: 'nobody' is none of official, george"),
+        ("an4", {"kind": "video"}, ConfigError, "kind: 'video' is neither"),
+        ("an4", {"archive": Path("none.tar.gz")}, DataError, "none.tar.gz: no such archive"),
+    ],
+)
+def test_options_that_no_recipe_has_are_refused(recipe, options, error, message, tmp_path):
+    with pytest.raises(error, match=message):
+        load_prepare(recipe)(tmp_path, **options)
+
+
+def test_an_archive_of_something_else_is_refused(tmp_path, archive):
+    with pytest.raises(DataError, match="no folder an4/etc inside"):
+        load_prepare("an4")(tmp_path, archive=archive("free-spoken-digit-dataset-1.0.10.tar.gz"))
+
+
+def test_audio_is_read_where_the_manifest_says(tmp_path, archive):
+    load_prepare("fsdd")(tmp_path, archive=archive("free-spoken-digit-dataset-1.0.10.tar.gz"))
+    utterance = read_manifest(tmp_path / "official" / "test.jsonl")[0]
+    assert audio.info(utterance.audio_filepath).sample_rate == 8000
