@@ -214,7 +214,7 @@ def test_a_damaged_checkpoint_is_named(manifest, tmp_path, content):
 
 def test_an_output_folder_that_cannot_be_written_is_named(manifest, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="output_dir .* cannot be written"):
+    with pytest.raises(ConfigError, match=r"output_dir .* cannot be written"):
         train(make_config(manifest, tmp_path / "file" / "run"), Silent())
 
 
@@ -222,9 +222,7 @@ def test_text_too_long_for_its_frames_is_named_before_training(manifest, tmp_pat
     utterances = read_manifest(manifest)
     long = Utterance("long", 0.12, "abcd" * 20, audio_filepath=utterances[0].audio_filepath)
     write_manifest(tmp_path / "bad.jsonl", [*utterances, long])
-    with pytest.raises(
-        DataError, match=r"1 training utterances cannot be learnt; the first, long: .*CTC needs"
-    ):
+    with pytest.raises(DataError, match=r"1 training utterances cannot be learnt; .*long: .*CTC needs"):
         train(make_config(tmp_path / "bad.jsonl", tmp_path / "run"), Silent())
 
 
@@ -244,9 +242,7 @@ def test_a_training_that_only_gives_nan_stops_and_names_the_utterances(manifest,
     config = make_config(manifest, tmp_path, max_skipped_steps=3)
     config["optimizer"]["lr"] = 1e30
     monitor = Silent()
-    with pytest.raises(
-        DataError, match=r"3 steps in a row had no finite loss or gradient.*lower optimizer\.lr"
-    ):
+    with pytest.raises(DataError, match=r"3 steps in a row had no finite loss.*lower optimizer\.lr"):
         train(config, monitor)
     assert any("skipped: loss not finite for u" in note for note in monitor.notes)
 
