@@ -12,7 +12,7 @@ import torch
 from asr.data.collate import pad
 from asr.data.dataset import read_in_batches
 from asr.data.manifest import to_record
-from asr.errors import AsrError
+from asr.errors import AsrError, DataError
 from asr.model_file import atomic_write
 from asr.models.ctc import ctc_loss
 from asr.recognizer import Recognizer
@@ -33,7 +33,7 @@ class Recognized:
     reference : str
         Normalised transcript.
     num_tokens : int
-        Tokens of the reference, without the characters that the model has no token for.
+        Tokens of the reference, without the words that the model has no tokens for.
     loss : float
         Negative log-probability of the reference in nats; infinite if it does not fit its frames.
     """
@@ -55,7 +55,7 @@ def recognize_utterances(
 ) -> Iterator[Recognized]:
     """Yield every utterance's hypothesis, long utterances first.
 
-    What cannot be read or spelled goes to `on_error`; the others still come.
+    What cannot be read goes to `on_error`; the others still come.
     """
     groups = read_in_batches(
         utterances, recognizer.normalizer, recognizer.sample_rate, batch_seconds, on_error
@@ -77,14 +77,12 @@ def recognize_utterances(
 
 
 def _spell(recognizer: Recognizer, text: str) -> list[int]:
-    """Return a text's tokens without the characters that the model has no token for.
+    """Return the tokens of a text's words, without the words that the model has no tokens for.
 
     Only the loss is computed from them; the text is scored as it is.
     """
-    unknown = recognizer.tokenizer.unknown(text)
-    for unit in unknown:
-        text = text.replace(unit, "")
-    return recognizer.tokenizer.encode(" ".join(text.split()))
+    tokenizer = recognizer.tokenizer
+    return tokenizer.encode(" ".join(word for word in text.split() if not tokenizer.unknown(word)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +113,8 @@ def evaluate(
     ):
         results.append(result)
         progress(result.utterance.duration)
+    if failures and not results:
+        raise DataError(f"none of {len(failures)} utterances could be read; the first, {failures[0]}")
     results.sort(key=lambda r: r.index)
     total = score([r.reference for r in results], [r.hypothesis.text for r in results])
     if output_dir is not None:
@@ -123,7 +123,7 @@ def evaluate(
             for result in results:
                 file.write(json.dumps(_line(result, output_dir.absolute()), ensure_ascii=False) + "\n")
         with atomic_write(output_dir / "wer.json") as path:
-            path.write_text(json.dumps(total.to_dict() | {"failures": failures}, indent=2) + "\n")
+            path.write_text(json.dumps(total.to_dict(), indent=2) + "\n")
     return Evaluation(total, tuple(failures))
 
 

@@ -58,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
 def prepare(recipe: str, output_dir: Path, options: dict[str, Any], archive: Path | None = None) -> None:
     """Call a recipe's ``prepare`` and say where the manifests are."""
     from asr.cli.config import load_prepare
+    from asr.cli.progress import count_bar
 
-    load_prepare(recipe)(output_dir, archive=archive, **options)
+    with count_bar(f"preparing {Path(recipe).name}") as progress:
+        load_prepare(recipe)(output_dir, archive=archive, progress=progress, **options)
     print(f"manifests are under {output_dir}", file=sys.stderr)

@@ -38,6 +38,22 @@ def seconds_bar(label: str, total: float) -> Iterator[Callable[[float], None]]:
         yield advance
 
 
+@contextlib.contextmanager
+def count_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how much of something is done; silent if stderr is not a terminal.
+
+    Gives a function that takes what is done and what there is in all (0 if that is not known).
+    """
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=_console(), transient=True) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total or None)
+
+
 class TrainingProgress:
     """Shows a training: a bar an epoch on a terminal, and a line at the end of each epoch."""
 
@@ -81,10 +97,10 @@ class TrainingProgress:
         if not self._header_shown:
             self._header_shown = True
             self._print("epoch    train loss  dev loss  dev WER  dev CER        lr  x real time  seconds")
-        wer = "inf" if metrics["dev_wer"] is None else f"{100 * metrics['dev_wer']:.2f}%"
+        wer, cer = 100 * metrics["dev_wer"], 100 * metrics["dev_cer"]
         self._print(
             f"{metrics['epoch']:>3}/{self._num_epochs:<4} {metrics['train_loss']:>10.3f} "
-            f"{metrics['dev_loss']:>9.3f} {wer:>8} {100 * metrics['dev_cer']:>7.2f}% {metrics['lr']:>9.1e} "
+            f"{metrics['dev_loss']:>9.3f} {wer:>7.2f}% {cer:>7.2f}% {metrics['lr']:>9.1e} "
             f"{metrics['audio_seconds_per_second']:>12.0f} "
             f"{metrics['seconds'] + metrics['dev_seconds']:>8.1f}"
         )

@@ -24,7 +24,7 @@ def unpacked_archive(
     archive: Path | None = None,
     urls: Sequence[str] = (),
     sha256: str | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Path:
     """Return the folder with a corpus archive's content; nothing is fetched if it is there already.
 
@@ -55,7 +55,7 @@ def find_archive(
     archive: Path | None = None,
     urls: Sequence[str] = (),
     sha256: str | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Path:
     """Return the path of a corpus archive.
 
@@ -75,7 +75,7 @@ def find_archive(
     sha256 : str, optional
         Expected digest of a download.
     progress : callable
-        Called with (bytes done, bytes in all or 0).
+        Called with the bytes done and the bytes in all, 0 if that is not known.
 
     Raises
     ------
@@ -101,7 +101,9 @@ def find_archive(
     )
 
 
-def _download(url: str, target: Path, sha256: str | None, progress: Callable[[int, int], None]) -> Path:
+def _download(
+    url: str, target: Path, sha256: str | None, progress: Callable[[int, int], object] | None
+) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".part")
     digest = hashlib.sha256()
@@ -110,7 +112,8 @@ def _download(url: str, target: Path, sha256: str | None, progress: Callable[[in
         while chunk := response.read(CHUNK):
             file.write(chunk)
             digest.update(chunk)
-            progress(file.tell(), total)
+            if progress is not None:
+                progress(file.tell(), total)
         received = file.tell()
     if total and received != total:
         raise DataError(f"{received} of {total} bytes came")

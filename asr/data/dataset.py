@@ -16,7 +16,7 @@ from asr.augment import utterance_rng
 from asr.data.collate import collate
 from asr.data.feature_files import read_features
 from asr.data.sampler import BatchSampler
-from asr.errors import AsrError
+from asr.errors import AsrError, DataError
 from asr.types import Batch, Utterance
 
 Transform = Callable[[Tensor, np.random.Generator], Tensor]
@@ -71,6 +71,7 @@ class SpeechDataset(Dataset[Example]):
         fits: Callable[[Tensor, Sequence[int]], bool] | None = None,
         seed: int = 0,
     ) -> None:
+        require_one_kind(utterances)
         self.fits = fits
         self.utterances = list(utterances)
         self.sample_rate = sample_rate
@@ -91,6 +92,21 @@ class SpeechDataset(Dataset[Example]):
             if self.fits is None or self.fits(changed, self.tokens[index]):
                 inputs = changed
         return Example(utterance, inputs, torch.tensor(self.tokens[index]), self.texts[index])
+
+
+def require_one_kind(utterances: Sequence[Utterance]) -> None:
+    """Refuse a set in which some utterances are audio and others precomputed features.
+
+    Raises
+    ------
+    DataError
+    """
+    of_features = [u.id for u in utterances if u.features_filepath is not None]
+    if 0 < len(of_features) < len(utterances):
+        raise DataError(
+            f"{len(of_features)} of {len(utterances)} utterances have features_filepath, such as "
+            f"{of_features[0]}, the others audio only; use one kind in a manifest"
+        )
 
 
 def read_inputs(utterance: Utterance, sample_rate: int) -> Tensor:
@@ -137,6 +153,7 @@ def read_in_batches(
 
     An utterance that cannot be read goes to `on_error` and the others still come.
     """
+    require_one_kind(utterances)
     durations = [u.duration for u in utterances]
     for keys in BatchSampler(durations, batch_seconds=batch_seconds, shuffle=False):
         group = []

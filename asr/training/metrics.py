@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,14 +40,14 @@ class MetricsLog:
     def write(self, history: Sequence[dict[str, Any]]) -> None:
         """Write the whole history and add its last entry to TensorBoard."""
         with atomic_write(self.folder / "metrics.jsonl") as path:
-            path.write_text("".join(json.dumps(entry) + "\n" for entry in history))
+            path.write_text("".join(json.dumps(_finite(entry)) + "\n" for entry in history))
         if self._board is None:
             from torch.utils.tensorboard import SummaryWriter
 
             self._board = SummaryWriter(str(self.folder / "tensorboard"))
         entry = history[-1]
         for name, value in entry.items():
-            if isinstance(value, (int, float)) and name != "epoch":
+            if isinstance(value, (int, float)) and name != "epoch" and math.isfinite(value):
                 self._board.add_scalar(name, value, entry["epoch"])
         self._board.flush()
 
@@ -54,3 +55,8 @@ class MetricsLog:
         """Close the TensorBoard file."""
         if self._board is not None:
             self._board.close()
+
+
+def _finite(entry: dict[str, Any]) -> dict[str, Any]:
+    """Replace what JSON has no number for, such as the infinite loss of a text that does not fit."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in entry.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from asr import audio
@@ -19,7 +19,13 @@ FRAME_SHIFT = 0.01  # seconds, of the .mfc files
 DEV_SPEAKERS = frozenset({"fbbh", "fejs", "fkai", "fplp", "mblb", "mjda", "mkem", "mtos"})
 
 
-def prepare(output_dir: Path, *, archive: Path | None = None, kind: str = "features") -> None:
+def prepare(
+    output_dir: Path,
+    *,
+    archive: Path | None = None,
+    progress: Callable[[int, int], object] | None = None,
+    kind: str = "features",
+) -> None:
     """Write ``{train,dev,test}.jsonl`` under `output_dir`.
 
     Parameters
@@ -27,6 +33,8 @@ def prepare(output_dir: Path, *, archive: Path | None = None, kind: str = "featu
     archive : Path, optional
         A local copy of ``an4_feat.tar.gz`` (Sphinx MFCC files) or ``an4_sphere.tar.gz`` (waveforms);
         which of the two it is shows inside. Downloaded if there is none.
+    progress : callable, optional
+        Called with the bytes downloaded and the bytes in all.
     kind : {"features", "waveforms"}
         Which archive to look for where none is given.
 
@@ -37,7 +45,7 @@ def prepare(output_dir: Path, *, archive: Path | None = None, kind: str = "featu
     if kind not in ("features", "waveforms"):
         raise ConfigError(f"kind: {kind!r} is neither features nor waveforms")
     name = FEATURES if kind == "features" else WAVEFORMS
-    folder = unpacked_archive([name], output_dir, archive=archive, urls=[URL + name])
+    folder = unpacked_archive([name], output_dir, archive=archive, urls=[URL + name], progress=progress)
     corpus = folder / "an4"
     if not (corpus / "etc").is_dir():
         raise DataError(f"{archive or folder}: no folder an4/etc inside; give {FEATURES} or {WAVEFORMS}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from asr import audio
@@ -19,13 +20,21 @@ TEST_INDICES = range(5)
 DEV_INDICES = range(5, 10)
 
 
-def prepare(output_dir: Path, *, archive: Path | None = None, speaker: str = "official") -> None:
+def prepare(
+    output_dir: Path,
+    *,
+    archive: Path | None = None,
+    progress: Callable[[int, int], object] | None = None,
+    speaker: str = "official",
+) -> None:
     """Write ``<speaker>/{train,dev,test}.jsonl`` under `output_dir`.
 
     Parameters
     ----------
     archive : Path, optional
         A local copy of the release archive; downloaded if there is none.
+    progress : callable, optional
+        Called with the bytes downloaded and the bytes in all.
     speaker : str
         "official" for the corpus's own split; or a speaker to leave out, whose recordings then are
         the test set while train and dev come from the other five.
@@ -36,7 +45,7 @@ def prepare(output_dir: Path, *, archive: Path | None = None, speaker: str = "of
     """
     if speaker != "official" and speaker not in SPEAKERS:
         raise ConfigError(f"speaker: {speaker!r} is none of official, {', '.join(SPEAKERS)}")
-    folder = unpacked_archive([ARCHIVE], output_dir, archive=archive, urls=[URL])
+    folder = unpacked_archive([ARCHIVE], output_dir, archive=archive, urls=[URL], progress=progress)
     files = sorted(folder.rglob("recordings/*.wav"))
     if len(files) != 3000:
         raise DataError(
