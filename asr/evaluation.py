@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -137,7 +137,12 @@ def _line(result: Recognized, folder: Path) -> dict[str, object]:
         "confidence": round(hypothesis.confidence, 4),
         "log_prob": round(hypothesis.log_prob, 4),
         "words": [
-            {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(w).items()}
-            for w in hypothesis.words
+            {
+                "word": word.text,
+                "start": round(word.start, 3),
+                "end": round(word.end, 3),
+                "probability": round(word.confidence, 4),
+            }
+            for word in hypothesis.words
         ],
     }

@@ -166,9 +166,7 @@ def parse_clip_timestamps(text: str) -> tuple[Clip, ...]:
     return tuple((start, ends[i] if i < len(ends) else None) for i, start in enumerate(times[::2]))
 
 
-def split_segments(
-    hypothesis: Hypothesis, duration: float, pieces: Sequence[str], offset: float = 0.0
-) -> tuple[Segment, ...]:
+def split_segments(hypothesis: Hypothesis, duration: float, offset: float = 0.0) -> tuple[Segment, ...]:
     """Group the words of a hypothesis into segments as subtitles need them.
 
     A segment ends at a pause of more than `MAX_PAUSE` and before it would exceed `MAX_SEGMENT_SECONDS`
@@ -179,8 +177,6 @@ def split_segments(
     hypothesis : Hypothesis
     duration : float
         Of the audio that was recognised, seconds; no word ends later.
-    pieces : sequence of str, length V
-        What each token adds to the text, a space where words part: tells which tokens are whose.
     offset : float
         Added to all times, seconds.
 
@@ -190,10 +186,10 @@ def split_segments(
         Empty if there are no words. `avg_logprob` is the mean over the tokens of the logarithm of
         their word's confidence.
     """
-    groups: list[list[tuple[Word, tuple[int, ...]]]] = []
+    groups: list[list[Word]] = []
     earliest = 0.0
     characters = 0
-    for word, tokens in zip(hypothesis.words, _tokens_by_word(hypothesis, pieces), strict=True):
+    for word in hypothesis.words:
         start = min(max(word.start, earliest), duration)
         end = min(max(word.end, start), duration)
         word = replace(word, start=offset + start, end=offset + end)
@@ -201,51 +197,26 @@ def split_segments(
         if (
             not groups
             or start - earliest > MAX_PAUSE
-            or word.end - groups[-1][0][0].start > MAX_SEGMENT_SECONDS
+            or word.end - groups[-1][0].start > MAX_SEGMENT_SECONDS
             or characters > MAX_SEGMENT_CHARACTERS
         ):
             groups.append([])
             characters = len(word.text)
-        groups[-1].append((word, tokens))
+        groups[-1].append(word)
         earliest = end
     return tuple(_segment(group) for group in groups)
 
 
-def _segment(group: Sequence[tuple[Word, tuple[int, ...]]]) -> Segment:
-    words = tuple(word for word, _ in group)
-    log_probs = [math.log(max(word.confidence, 1e-10)) for word, tokens in group for _ in tokens]
+def _segment(words: Sequence[Word]) -> Segment:
+    log_probs = [math.log(max(word.confidence, 1e-10)) for word in words for _ in word.tokens]
     return Segment(
         start=words[0].start,
         end=words[-1].end,
         text=" ".join(word.text for word in words),
-        words=words,
-        tokens=tuple(token for _, tokens in group for token in tokens),
+        words=tuple(words),
+        tokens=tuple(token for word in words for token in word.tokens),
         avg_logprob=sum(log_probs) / len(log_probs),
     )
-
-
-def _tokens_by_word(hypothesis: Hypothesis, pieces: Sequence[str]) -> list[tuple[int, ...]]:
-    """Return the tokens of each word; a lone space goes with the word after it."""
-    groups: list[list[int]] = []
-    spaces: list[int] = []
-    open_word = False
-    for token in hypothesis.tokens:
-        piece = pieces[token]
-        if piece.startswith(" "):
-            open_word = False
-        if not piece.strip(" "):
-            spaces.append(token)
-            continue
-        if open_word:
-            groups[-1] += [*spaces, token]
-        else:
-            groups.append([*spaces, token])
-        spaces = []
-        open_word = not piece.endswith(" ")
-    if groups:
-        groups[-1] += spaces
-    assert len(groups) == len(hypothesis.words), "words part where the decoder says they do"
-    return [tuple(group) for group in groups]
 
 
 @dataclass
@@ -387,7 +358,7 @@ def _transcribe_batch(recognizer: Recognizer, batch: Sequence[tuple[_Job, int]])
             job.error = AudioError(f"{job.path}: {outcome}")
             continue
         duration = len(samples) / recognizer.sample_rate
-        segments = split_segments(outcome, duration, recognizer.tokenizer.pieces, job.clips[clip][0])
+        segments = split_segments(outcome, duration, job.clips[clip][0])
         job.segments[clip] = (outcome.text, segments)
 
 

@@ -82,12 +82,24 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A recognised word with its time span in seconds and its confidence."""
+    """A recognised word.
+
+    Attributes
+    ----------
+    text : str
+    start, end : float
+        Seconds.
+    confidence : float
+        Mean probability of its tokens.
+    tokens : tuple of int
+        Token ids, with the spaces before the word where those are tokens of their own.
+    """
 
     text: str
     start: float
     end: float
     confidence: float
+    tokens: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,8 @@ TokenSpan = tuple[int, int, int, float]  # token, first frame, frame after the l
 
 def group_words(spans: Sequence[TokenSpan], pieces: Sequence[str], frame_shift: float) -> tuple[Word, ...]:
     """Join tokens to words at the spaces in their pieces; times in seconds."""
-    groups: list[tuple[str, list[TokenSpan]]] = []
+    groups: list[tuple[str, list[TokenSpan], list[int]]] = []
+    spaces: list[int] = []
     open_word = False
     for span in spans:
         piece = pieces[span[0]]
@@ -80,18 +81,21 @@ def group_words(spans: Sequence[TokenSpan], pieces: Sequence[str], frame_shift: 
             open_word = False
         text = piece.strip(" ")
         if not text:
+            spaces.append(span[0])
             continue
-        if open_word:
-            groups[-1] = (groups[-1][0] + text, [*groups[-1][1], span])
-        else:
-            groups.append((text, [span]))
+        if not open_word:
+            groups.append(("", [], spaces))
+            spaces = []
+        word, members, tokens = groups.pop()
+        groups.append((word + text, [*members, span], [*tokens, span[0]]))
         open_word = not piece.endswith(" ")
     return tuple(
         Word(
-            text,
+            word,
             start=members[0][1] * frame_shift,
             end=members[-1][2] * frame_shift,
             confidence=sum(m[3] for m in members) / len(members),
+            tokens=tuple(tokens),
         )
-        for text, members in groups
+        for word, members, tokens in groups
     )

@@ -51,6 +51,11 @@ def test_words_of_word_and_subword_pieces_part_at_spaces():
     assert decode([1, 0, 2, 3, 1], pieces).text == "one twoty one"
 
 
+def test_words_have_their_tokens_and_the_spaces_before_them():
+    assert [w.tokens for w in decode([2, 0, 1, 3, 1, 2]).words] == [(2,), (1, 3), (1, 2)]
+    assert [w.tokens for w in decode([1, 0, 2, 3], ("", " one", " two", "ty")).words] == [(1,), (2, 3)]
+
+
 def test_confidence_is_the_mean_peak_probability_and_the_score_that_of_the_path():
     hypothesis = decode([2, 2, 0, 3])
     assert hypothesis.confidence == pytest.approx(0.9)
