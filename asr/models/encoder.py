@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from asr.models.gru import gru
 from asr.models.subsampling import mask_padding
 
 CELLS: dict[str, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
@@ -73,13 +74,14 @@ class RecurrentLayer(nn.Module):
         return mask_padding(y, lengths)
 
     def _one_direction(self, x: Tensor, weights: list[Tensor]) -> Tensor:
+        if isinstance(self.rnn, nn.GRU):
+            return gru(x, *weights)
         state = x.new_zeros(1, x.shape[0], self.rnn.hidden_size)
         # has_biases, num_layers, dropout, train, bidirectional, batch_first
         settings = (True, 1, 0.0, self.training, False, True)
         if isinstance(self.rnn, nn.LSTM):
             return torch._VF.lstm(x, (state, state), weights, *settings)[0]
-        function = torch._VF.gru if isinstance(self.rnn, nn.GRU) else torch._VF.rnn_tanh
-        return function(x, state, weights, *settings)[0]
+        return torch._VF.rnn_tanh(x, state, weights, *settings)[0]
 
 
 class RecurrentEncoder(nn.Module):
