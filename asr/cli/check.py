@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asr.data.check import Problem
+    from asr.data.check import Depth, Problem
 
 _EPILOG = """\
 errors (exit status 1):
@@ -59,7 +59,10 @@ def run(args: argparse.Namespace) -> int:
         from asr.model_file import load_model
 
         model = load_model(args.model, device="cpu")
-    reports = [_check(manifest, model, read_audio=not args.no_audio) for manifest in args.manifests]
+    read: Depth = "nothing" if args.no_audio else "samples"
+    reports = [_check(manifest, model, read) for manifest in args.manifests]
+        _check(manifest, model, read="nothing" if args.no_audio else "samples") for manifest in args.manifests
+    ]
     problems = [problem for report in reports for problem in report["problems"]]
     num_errors = sum(problem.severity == "error" for problem in problems)
     num_utterances = sum(report["utterances"] for report in reports)
@@ -84,12 +87,12 @@ def run(args: argparse.Namespace) -> int:
     return 1 if num_errors else 0
 
 
-def _check(manifest: str, model: Any, read_audio: bool) -> dict[str, Any]:
+def _check(manifest: str, model: Any, read: Depth) -> dict[str, Any]:
     """Return ``manifest, utterances, hours, speakers, problems`` (a list of Problem)."""
     from rich.console import Console
     from rich.progress import Progress
 
-    from asr.data.check import Problem, check_utterances
+    from asr.data.check import Depth, Problem, check_utterances
     from asr.data.manifest import read_manifest
     from asr.errors import DataError
 
@@ -108,7 +111,7 @@ def _check(manifest: str, model: Any, read_audio: bool) -> dict[str, Any]:
             tokenizer=model and model.tokenizer,
             output_length=model and model.output_length,
             sample_rate=model and model.sample_rate,
-            read_audio=read_audio,
+            read=read,
             progress=lambda: bar.advance(task),
         )
     return {

@@ -24,6 +24,7 @@ _TOLERANCE_RATIO = 0.01
 _SILENT_PEAK = 1e-3
 
 Severity = Literal["error", "warning"]
+Depth = Literal["nothing", "headers", "samples"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def check_utterances(
     normalizer: Callable[[str], str] | None = None,
     tokenizer: Tokenizer | None = None,
     output_length: Callable[[float], int] | None = None,
-    read_audio: bool = True,
+    read: Depth = "samples",
     sample_rate: int | None = None,
     progress: Callable[[], object] | None = None,
 ) -> list[Problem]:
@@ -83,8 +84,9 @@ def check_utterances(
         Needed to find text that cannot be spelled or does not fit its frames.
     output_length : callable, optional
         From seconds of audio to the model's output frames T'; needed to find text that does not fit.
-    read_audio : bool
-        Whether to read every audio and feature file; without it, only the manifest is checked.
+    read : {"nothing", "headers", "samples"}
+        How far to look into the files: only at the manifest; at audio headers too, which is quick; or at
+        every sample and frame.
     sample_rate : int, optional
         Hz that the model wants.
     progress : callable, optional
@@ -97,10 +99,10 @@ def check_utterances(
     """
     found: list[Problem] = []
     for utterance in utterances:
-        if read_audio and utterance.features_filepath is not None:
+        if utterance.features_filepath is None and read != "nothing":
+            found += _check_audio(utterance, sample_rate, with_samples=read == "samples")
+        elif utterance.features_filepath is not None and read == "samples":
             found += _check_features(utterance)
-        elif read_audio:
-            found += _check_audio(utterance, sample_rate)
         found += _check_text(utterance, normalizer, tokenizer, output_length)
         if progress is not None:
             progress()
@@ -115,7 +117,7 @@ def _check_features(utterance: Utterance) -> Iterator[Problem]:
         yield _problem(utterance, "error", "unreadable", str(error))
 
 
-def _check_audio(utterance: Utterance, sample_rate: int | None) -> Iterator[Problem]:
+def _check_audio(utterance: Utterance, sample_rate: int | None, with_samples: bool) -> Iterator[Problem]:
     assert utterance.audio_filepath is not None
     try:
         info = audio.info(utterance.audio_filepath)
@@ -152,7 +154,7 @@ def _check_audio(utterance: Utterance, sample_rate: int | None) -> Iterator[Prob
     if info.channels > 1:
         yield _problem(utterance, "warning", "channels", f"{info.channels} channels will be mixed into one")
 
-    if utterance.offset >= info.duration:  # reported above
+    if not with_samples or utterance.offset >= info.duration:  # the latter is reported above
         return
     try:
         samples = audio.load(

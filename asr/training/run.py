@@ -100,31 +100,40 @@ def make_recognizer(config: dict[str, Any], train_set: Sequence[Utterance]) -> R
 def require_trainable(
     recognizer: Recognizer, train_set: Sequence[Utterance], dev_set: Sequence[Utterance], monitor: Monitor
 ) -> None:
-    """Stop before the first step if an utterance cannot be learnt.
+    """Stop before the first step if an utterance cannot be learnt, and note what is unusual.
+
+    Looks at the text, at audio headers, and at whether CTC can fit each text into its frames.
 
     Raises
     ------
     DataError
-        If a training utterance cannot be spelled or has too few frames for its tokens.
+        If a training utterance cannot be spelled, has too few frames for its tokens, or is longer than
+        its file, or if a file cannot be read.
     """
-
-    def problems_of(utterances: Sequence[Utterance]) -> list[Problem]:
-        found = check_utterances(
+    for name, utterances in (("training", train_set), ("dev", dev_set)):
+        kinds: dict[tuple[str, str], list[Problem]] = {}
+        for problem in check_utterances(
             utterances,
             normalizer=recognizer.normalizer,
             tokenizer=recognizer.tokenizer,
             output_length=recognizer.output_length,
-            read_audio=False,
-        )
-        return [problem for problem in found if problem.severity == "error"]
-
-    found = problems_of(train_set)
-    if found:
-        raise DataError(
-            f"{len(found)} training utterances cannot be learnt; the first, {found[0].id}: {found[0].message}"
-        )
-    for problem in problems_of(dev_set):
-        monitor.note(f"dev utterance {problem.id}: {problem.message}")
+            sample_rate=recognizer.sample_rate,
+            read="headers",
+        ):
+            # A dev text may be impossible for the model: that is a part of its error rate.
+            fatal = problem.severity == "error" and (
+                name == "training" or problem.kind not in ("alphabet", "too_long")
+            )
+            kinds.setdefault(("error" if fatal else "note", problem.kind), []).append(problem)
+        messages = {
+            key: f"{len(found)} {name} utterances ({key[1]}), the first {found[0].id}: {found[0].message}"
+            for key, found in kinds.items()
+        }
+        errors = [message for (level, _), message in messages.items() if level == "error"]
+        if errors:
+            raise DataError("; ".join(errors))
+        for message in messages.values():
+            monitor.note(message)
 
 
 def fit_normalization(recognizer: Recognizer, train_set: Sequence[Utterance]) -> None:

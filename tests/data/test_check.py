@@ -93,12 +93,12 @@ def test_features_are_read_instead_of_audio(tmp_path, value, expected):
 
 def test_without_audio_only_the_text_is_checked():
     utterances = [Utterance("u", 1.0, "one", "/no/such.wav"), Utterance("v", 1.0, "", "/no/such.wav")]
-    assert kinds(check_utterances(utterances, read_audio=False)) == [("warning", "no_text")]
+    assert kinds(check_utterances(utterances, read="nothing")) == [("warning", "no_text")]
 
 
 def test_characters_outside_the_alphabet_are_named_after_normalisation():
     utterances = [Utterance("u", 1.0, "One, TWÖ", "/a.wav"), Utterance("v", 1.0, "Two", "/b.wav")]
-    options = {"tokenizer": CharacterTokenizer("entow"), "read_audio": False}
+    options = {"tokenizer": CharacterTokenizer("entow"), "read": "nothing"}
     [problem] = check_utterances(utterances, normalizer=Normalizer(), **options)
     assert (problem.id, problem.kind, problem.severity) == ("u", "alphabet", "error")
     assert "',', 'ö'" in problem.message
@@ -120,7 +120,7 @@ def test_text_must_fit_into_its_frames(text, seconds, fits):
         [Utterance("u", seconds, text, "/a.wav")],
         tokenizer=CharacterTokenizer("ehnrstv"),
         output_length=lambda seconds: round(seconds * 10),
-        read_audio=False,
+        read="nothing",
     )
     assert (
         ("error", "too_long") not in kinds(problems) if fits else kinds(problems)[-1] == ("error", "too_long")
@@ -132,7 +132,7 @@ def test_text_must_fit_into_its_frames(text, seconds, fits):
 def test_progress_is_called_once_an_utterance():
     calls = []
     check_utterances(
-        [Utterance("u", 1.0, "x", "/a.wav")] * 3, read_audio=False, progress=lambda: calls.append(1)
+        [Utterance("u", 1.0, "x", "/a.wav")] * 3, read="nothing", progress=lambda: calls.append(1)
     )
     assert len(calls) == 3
 

@@ -222,8 +222,38 @@ def test_text_too_long_for_its_frames_is_named_before_training(manifest, tmp_pat
     utterances = read_manifest(manifest)
     long = Utterance("long", 0.12, "abcd" * 20, audio_filepath=utterances[0].audio_filepath)
     write_manifest(tmp_path / "bad.jsonl", [*utterances, long])
-    with pytest.raises(DataError, match=r"1 training utterances cannot be learnt; .*long: .*CTC needs"):
+    with pytest.raises(DataError, match=r"1 training utterances \(too_long\), the first long: .*CTC needs"):
         train(make_config(tmp_path / "bad.jsonl", tmp_path / "run"), Silent())
+
+
+def test_a_duration_that_the_file_contradicts_is_named_before_training(manifest, tmp_path):
+    utterances = read_manifest(manifest)
+    wrong = Utterance("wrong", 99.0, "ab", audio_filepath=utterances[0].audio_filepath)
+    write_manifest(tmp_path / "bad.jsonl", [*utterances, wrong])
+    with pytest.raises(DataError, match=r"the first wrong: the file ends at .* the utterance at 99\.00 s"):
+        train(make_config(tmp_path / "bad.jsonl", tmp_path / "run"), Silent())
+
+
+def test_a_broken_training_file_is_named_before_training(manifest, tmp_path):
+    utterances = read_manifest(manifest)
+    (tmp_path / "broken.wav").write_bytes(b"RIFF....")
+    broken = Utterance("broken", 1.0, "ab", audio_filepath=str(tmp_path / "broken.wav"))
+    write_manifest(tmp_path / "bad.jsonl", [*utterances, broken])
+    with pytest.raises(DataError, match=r"the first broken: "):
+        train(make_config(tmp_path / "bad.jsonl", tmp_path / "run"), Silent())
+
+
+def test_audio_that_will_be_resampled_or_mixed_down_is_noted(manifest, tmp_path):
+    utterances = read_manifest(manifest)
+    stereo = np.random.default_rng(0).uniform(-0.1, 0.1, (16000, 2))
+    audio.save(tmp_path / "stereo.wav", stereo, 16000)
+    extra = Utterance("extra", 1.0, "ab", audio_filepath=str(tmp_path / "stereo.wav"))
+    write_manifest(tmp_path / "more.jsonl", [*utterances, extra])
+    monitor = Silent()
+    train(make_config(tmp_path / "more.jsonl", tmp_path / "run", epochs=1), monitor)
+    notes = " ".join(monitor.notes)
+    assert "the first extra: 16000 Hz will be resampled" in notes
+    assert "the first extra: 2 channels will be mixed into one" in notes
 
 
 def test_dev_text_outside_the_alphabet_is_noted_and_scored_as_an_error(manifest, tmp_path):
