@@ -61,8 +61,6 @@ def run(args: argparse.Namespace) -> int:
         model = load_model(args.model, device="cpu")
     read: Depth = "nothing" if args.no_audio else "samples"
     reports = [_check(manifest, model, read) for manifest in args.manifests]
-        _check(manifest, model, read="nothing" if args.no_audio else "samples") for manifest in args.manifests
-    ]
     problems = [problem for report in reports for problem in report["problems"]]
     num_errors = sum(problem.severity == "error" for problem in problems)
     num_utterances = sum(report["utterances"] for report in reports)
@@ -92,7 +90,7 @@ def _check(manifest: str, model: Any, read: Depth) -> dict[str, Any]:
     from rich.console import Console
     from rich.progress import Progress
 
-    from asr.data.check import Depth, Problem, check_utterances
+    from asr.data.check import Problem, check_utterances
     from asr.data.manifest import read_manifest
     from asr.errors import DataError
 
