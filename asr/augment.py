@@ -35,8 +35,8 @@ class SpeedPerturb:
     """
 
     def __init__(self, factors: Sequence[float] = (0.9, 1.0, 1.1)) -> None:
-        if not factors or min(factors) <= 0:
-            raise ValueError(f"speed factors must be positive, found {list(factors)}")
+        if not factors or not all(0.25 <= factor <= 4 for factor in factors):
+            raise ValueError(f"speed factors must lie between 0.25 and 4, found {list(factors)}")
         self.factors = tuple(factors)
 
     def __call__(self, x: Tensor, rng: np.random.Generator) -> Tensor:
@@ -76,6 +76,8 @@ class SpecAugment:
         time_width: int = 40,
         time_ratio: float = 0.15,
     ) -> None:
+        if min(frequency_masks, frequency_width, time_masks, time_width) < 0 or not 0 <= time_ratio <= 1:
+            raise ValueError("masks and widths must be 0 or more and time_ratio a share from 0 to 1")
         self.frequency_masks, self.frequency_width = frequency_masks, frequency_width
         self.time_masks, self.time_width, self.time_ratio = time_masks, time_width, time_ratio
 

@@ -1,9 +1,10 @@
 """Turn a plain dict with a ``_target_`` key into the object it names.
 
 ``{"_target_": "asr.features.LogMel", "n_mels": 40}`` builds ``asr.features.LogMel(n_mels=40)``.
-Only names under ``asr.`` are ever looked up, so neither a configuration nor a model file can make the
-toolkit call anything else. Every mapping is checked against the signature of what it names before
-anything is constructed, and all mistakes are reported together.
+Only what the modules in `BUILDABLE` define is ever looked up, and it must be of the kind that its place
+asks for, so neither a configuration nor a model file can make the toolkit call anything else. Every
+mapping is checked against the signature of what it names before anything is constructed, and all
+mistakes are reported together.
 """
 
 from __future__ import annotations
@@ -20,31 +21,43 @@ from asr.errors import ConfigError
 
 TARGET = "_target_"
 
+BUILDABLE = frozenset(
+    {
+        "asr.features",
+        "asr.text",
+        "asr.augment",
+        "asr.models.subsampling",
+        "asr.models.encoder",
+        "asr.decoding.greedy",
+        "asr.training.loop",
+        "asr.training.optimization",
+    }
+)
+"""Modules of parts that a configuration may name; none of them reads or writes a file when built."""
+
 
 def resolve(target: Any) -> Callable[..., Any]:
-    """Return the public class or function that a dotted name under ``asr.`` stands for.
+    """Return the public class or function that a dotted name in one of the `BUILDABLE` modules stands for.
 
     Raises
     ------
     ConfigError
-        If the name lies outside ``asr.``, is private, or does not exist.
+        If the name lies outside these modules, is private, or does not exist.
     """
-    parts = target.split(".") if isinstance(target, str) else []
-    if len(parts) < 3 or parts[0] != "asr" or not all(p.isidentifier() and p[0] != "_" for p in parts):
-        raise ConfigError(f"{TARGET} {target!r} is not allowed: only names under 'asr.' can be built")
-    module_name, name = ".".join(parts[:-1]), parts[-1]
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"{TARGET} {target!r} does not exist: {error}") from error
-    found = getattr(module, name, None)
+    module_name, _, name = target.rpartition(".") if isinstance(target, str) else ("", "", "")
+    if module_name not in BUILDABLE or name.startswith("_"):
+        raise ConfigError(
+            f"{TARGET} {target!r} is not allowed: only parts defined in "
+            f"{', '.join(sorted(BUILDABLE))} can be built"
+        )
+    found = getattr(importlib.import_module(module_name), name, None)
     # A name that a module merely imported (torch, os, ...) is not ours to hand out.
     if not callable(found) or getattr(found, "__module__", "") != module_name:
         raise ConfigError(f"{TARGET} {target!r} does not exist: {module_name} has no {name!r}")
     return found
 
 
-def problems(config: Any, path: str = "", supplied: Sequence[str] = ()) -> list[str]:
+def problems(config: Any, path: str = "", supplied: Sequence[str] = (), kind: Any = None) -> list[str]:
     """List all mistakes in a configuration, each as ``key: what is wrong``.
 
     Parameters
@@ -55,6 +68,8 @@ def problems(config: Any, path: str = "", supplied: Sequence[str] = ()) -> list[
         Where `config` stands in the whole configuration, for the messages.
     supplied : sequence of str
         Arguments that the caller of `build` will pass itself.
+    kind : class or union of classes, optional
+        What the object must be.
     """
     if not isinstance(config, Mapping) or TARGET not in config:
         return [f"{path or 'config'}: expected a mapping with {TARGET}, found {config!r}"]
@@ -62,39 +77,53 @@ def problems(config: Any, path: str = "", supplied: Sequence[str] = ()) -> list[
         function = resolve(config[TARGET])
     except ConfigError as error:
         return [f"{path}: {error}"]
+    if kind is not None and not _is_kind(function, kind):
+        return [f"{path or 'config'}: {config[TARGET]} is no {_name(kind)}"]
+    arguments = {key: value for key, value in config.items() if key != TARGET}
+    return argument_problems(function, arguments, config[TARGET], path, supplied)
+
+
+def argument_problems(
+    function: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    name: str,
+    path: str = "",
+    supplied: Sequence[str] = (),
+) -> list[str]:
+    """List the mistakes in the arguments for a function: unknown, missing or of the wrong type."""
     signature = inspect.signature(function)
     hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
     found = []
-    for key, value in config.items():
-        if key == TARGET:
-            continue
+    for key, value in arguments.items():
         where = f"{path}.{key}" if path else str(key)
         if key not in signature.parameters:
             close = difflib.get_close_matches(str(key), signature.parameters, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(signature.parameters)}"
-            found.append(f"{where}: {config[TARGET]} has no such option; {hint}")
+            found.append(f"{where}: {name} has no such option; {hint}")
         elif isinstance(value, Mapping) and TARGET in value:
-            found += problems(value, where)
+            found += problems(value, where, kind=hints.get(key, object))
         elif not _fits(value, hints.get(key, Any)):
             found.append(f"{where}: expected {_name(hints[key])}, found {value!r}")
     found += [
-        f"{path}: {name!r} is missing for {config[TARGET]}"
-        for name, parameter in signature.parameters.items()
+        f"{path}: {key!r} is missing for {name}"
+        for key, parameter in signature.parameters.items()
         if parameter.default is parameter.empty
         and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        and name not in config
-        and name not in supplied
+        and key not in arguments
+        and key not in supplied
     ]
     return found
 
 
-def build(config: Mapping[str, Any], **supplied: Any) -> Any:
+def build(config: Mapping[str, Any], kind: Any = None, **supplied: Any) -> Any:
     """Build the object that `config` describes, nested ones first.
 
     Parameters
     ----------
     config : mapping
         ``_target_`` and keyword arguments.
+    kind : class or union of classes, optional
+        What the object must be.
     **supplied
         Further arguments, known only to the program (sizes, parameters to optimise).
 
@@ -103,7 +132,7 @@ def build(config: Mapping[str, Any], **supplied: Any) -> Any:
     ConfigError
         Listing every key that is unknown, missing or of the wrong type.
     """
-    mistakes = problems(config, supplied=tuple(supplied))
+    mistakes = problems(config, supplied=tuple(supplied), kind=kind)
     if mistakes:
         raise ConfigError("; ".join(mistakes))
     return _build(config, supplied)
@@ -119,6 +148,11 @@ def _build(config: Mapping[str, Any], supplied: Mapping[str, Any]) -> Any:
         return resolve(config[TARGET])(**arguments, **supplied)
     except ValueError as error:  # constructors refuse values with ValueError
         raise ConfigError(f"{config[TARGET]}: {error}") from error
+
+
+def _is_kind(function: Any, kind: Any) -> bool:
+    options = get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    return inspect.isclass(function) and any(inspect.isclass(o) and issubclass(function, o) for o in options)
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -150,4 +184,4 @@ def _fits(value: Any, hint: Any) -> bool:
 def _name(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(map(str, get_args(hint)))
-    return getattr(hint, "__name__", None) if get_origin(hint) is None else str(hint)  # type: ignore[return-value]
+    return getattr(hint, "__name__", str(hint)) if get_origin(hint) is None else str(hint)

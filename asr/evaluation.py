@@ -13,7 +13,7 @@ from asr.data.collate import pad
 from asr.data.dataset import read_in_batches
 from asr.data.manifest import to_record
 from asr.errors import AsrError, DataError
-from asr.model_file import atomic_write
+from asr.files import atomic_write
 from asr.models.ctc import ctc_loss
 from asr.recognizer import Recognizer
 from asr.scoring.wer import Score, score
@@ -58,7 +58,12 @@ def recognize_utterances(
     What cannot be read goes to `on_error`; the others still come.
     """
     groups = read_in_batches(
-        utterances, recognizer.normalizer, recognizer.sample_rate, batch_seconds, on_error
+        utterances,
+        recognizer.normalizer,
+        recognizer.sample_rate,
+        recognizer.num_features,
+        batch_seconds,
+        on_error,
     )
     recognizer.eval()
     for group in groups:

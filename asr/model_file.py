@@ -7,10 +7,8 @@ not the toolkit's own.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +17,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from asr.errors import AsrError, ModelError
+from asr.files import atomic_write
 from asr.recognizer import Recognizer
 
 FORMAT = "asr-model"
 VERSION = 1
-
-
-@contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary path in the same folder; on success sync it and rename it to `path`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save_model(path: Path | str, recognizer: Recognizer, info: Mapping[str, Any]) -> None:
@@ -110,7 +96,7 @@ def load_model(path: Path | str, device: str = "auto") -> Recognizer:
         recognizer = Recognizer.from_config(header["config"], header["max_train_seconds"])
         with safe_open(path, framework="pt") as file:
             recognizer.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
-    except (AsrError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (AsrError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{path}: cannot be loaded: {reason}") from error
     return recognizer.to(pick_device(device)).eval()
@@ -129,6 +115,10 @@ def pick_device(device: str) -> torch.device:
         chosen = torch.device(device)
     except RuntimeError as error:
         raise ModelError(f"--device {device}: unknown; use auto, cpu, cuda or cuda:0") from error
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError(f"--device {device}: no CUDA device here; use --device cpu")
+    if chosen.type not in ("cpu", "cuda"):
+        raise ModelError(f"--device {device}: not supported; use auto, cpu, cuda or cuda:0")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ModelError(
+            f"--device {device}: {torch.cuda.device_count()} CUDA devices here; use --device auto or cpu"
+        )
     return chosen

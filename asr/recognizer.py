@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from asr.build import build
 from asr.data.check import ctc_min_frames
 from asr.data.collate import pad
+from asr.decoding.greedy import GreedyDecoder
 from asr.features import FrontEnd
 from asr.models.ctc import CtcModel, build_model
+from asr.text import Normalizer, Tokenizer
 from asr.types import Hypothesis
 
 
@@ -28,10 +30,9 @@ class Recognizer(nn.Module):
     ----------
     features : FrontEnd
     model : CtcModel
-    tokenizer, normalizer
-        From `asr.text`.
-    decoder : callable
-        From `asr.decoding`.
+    tokenizer : Tokenizer
+    normalizer : Normalizer
+    decoder : GreedyDecoder
     config : mapping
         From which the parts can be built again: ``features, model, tokenizer, text, decoder``.
     max_train_seconds : float, optional
@@ -42,9 +43,9 @@ class Recognizer(nn.Module):
         self,
         features: FrontEnd,
         model: CtcModel,
-        tokenizer: Any,
-        normalizer: Any,
-        decoder: Any,
+        tokenizer: Tokenizer,
+        normalizer: Normalizer,
+        decoder: GreedyDecoder,
         config: Mapping[str, Any],
         max_train_seconds: float | None = None,
     ) -> None:
@@ -61,15 +62,15 @@ class Recognizer(nn.Module):
     def from_config(cls, config: Mapping[str, Any], max_train_seconds: float | None = None) -> Recognizer:
         """Build one with fresh weights from ``features, model, tokenizer, text, decoder``."""
         config = {key: config[key] for key in ("features", "model", "tokenizer", "text", "decoder")}
-        features = build(config["features"])
-        tokenizer = build(config["tokenizer"])
+        features = build(config["features"], FrontEnd)
+        tokenizer = build(config["tokenizer"], Tokenizer)
         model = build_model(config["model"], features.output_size, tokenizer.vocabulary_size)
         return cls(
             features,
             model,
             tokenizer,
-            build(config["text"]),
-            build(config["decoder"]),
+            build(config["text"], Normalizer),
+            build(config["decoder"], GreedyDecoder),
             config,
             max_train_seconds,
         )
@@ -78,6 +79,11 @@ class Recognizer(nn.Module):
     def sample_rate(self) -> int:
         """Hertz of the waveforms that the front end takes."""
         return self.features.sample_rate
+
+    @property
+    def num_features(self) -> int:
+        """Coefficients a frame that the front end computes, or takes if they are precomputed."""
+        return self.features.extractor.output_size
 
     @property
     def frame_shift(self) -> float:

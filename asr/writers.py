@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import html
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.errors import DataError
+from asr.files import atomic_write
 from asr.types import Segment, Word
 
 if TYPE_CHECKING:
@@ -78,14 +78,12 @@ def write_outputs(
         # The stem may hold dots of its own, which `with_suffix` would cut.
         path = stem_path.with_name(f"{stem_path.name}.{name}")
         content = FORMATS[name](result, options or WriterOptions())
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # In JSON, the backslash escape of an undecodable file name is still valid.
-            temporary.write_text(content, encoding="utf-8", errors="backslashreplace", newline="\n")
-            os.replace(temporary, path)
+            with atomic_write(path) as temporary:
+                # In JSON, the backslash escape of an undecodable file name is still valid.
+                temporary.write_text(content, encoding="utf-8", errors="backslashreplace", newline="\n")
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise DataError(
                 f"{path}: cannot be written ({error.strerror}); check the folder and the disk"
             ) from error

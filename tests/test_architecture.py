@@ -12,7 +12,7 @@ PACKAGE = ROOT / "asr"
 
 # A module may import from its own layer and the ones before it.
 LAYERS = [
-    {"types", "errors", "build"},
+    {"types", "errors", "build", "files"},
     {"audio", "text", "features", "augment", "scoring", "lm"},
     {"data", "models", "decoding"},
     {"recognizer"},

@@ -54,5 +54,5 @@ def test_the_same_utterance_is_masked_alike_in_any_batch():
 
 @pytest.mark.parametrize("factors", [[], [0.0], [-1.0, 1.0]])
 def test_speeds_must_be_positive(factors):
-    with pytest.raises(ValueError, match="positive"):
+    with pytest.raises(ValueError, match=r"between 0\.25 and 4"):
         SpeedPerturb(factors)

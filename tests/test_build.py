@@ -3,6 +3,7 @@
 import pytest
 
 from asr.build import build, problems, resolve
+from asr.decoding.greedy import GreedyDecoder
 from asr.errors import ConfigError
 
 LAYER = "asr.models.encoder.RecurrentEncoder"
@@ -24,6 +25,9 @@ LAYER = "asr.models.encoder.RecurrentEncoder"
         "asr.no_such_module.Thing",
         "asr.features.NoSuchThing",
         "asr.features.",
+        "asr.cli.config.load_prepare",
+        "asr.data.manifest.write_manifest",
+        "asr.audio.save",
         "",
         None,
         7,
@@ -78,3 +82,15 @@ def test_an_object_of_ours_is_not_a_plain_value():
     found = problems({"_target_": "asr.features.FrontEnd", "extractor": "logmel"}, "features")
     assert found
     assert found[0].startswith("features.extractor: expected Extractor, found 'logmel'")
+
+
+def test_an_object_must_be_of_the_kind_that_its_place_asks_for():
+    normalizer = {"_target_": "asr.text.Normalizer"}
+    nested = {"_target_": "asr.features.FrontEnd", "extractor": normalizer}
+    assert problems(nested, "features") == ["features.extractor: asr.text.Normalizer is no Extractor"]
+    assert problems(normalizer, "decoder", kind=GreedyDecoder) == [
+        "decoder: asr.text.Normalizer is no GreedyDecoder"
+    ]
+    assert problems({"_target_": LAYER, "dropout": normalizer}, supplied=["input_size"]) == [
+        "dropout: asr.text.Normalizer is no float"
+    ]

@@ -1,5 +1,6 @@
 """The one-file model: what goes in comes out; what is not a model is refused in one line."""
 
+import errno
 import json
 import os
 
@@ -8,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from asr.errors import ModelError
-from asr.model_file import atomic_write, load_model, pick_device, read_header, save_model
+from asr.files import atomic_write
+from asr.model_file import load_model, pick_device, read_header, save_model
 from asr.recognizer import Recognizer
 
 CONFIG = {
@@ -101,6 +103,31 @@ def name_foreign_code(path):
     rewrite(path, change)
 
 
+def name_our_code_that_runs_files(path):
+    def change(header):
+        header["config"]["decoder"] = {"_target_": "asr.cli.config.load_prepare", "recipe": "./evil"}
+
+    rewrite(path, change)
+
+
+def name_our_code_that_writes_files(path):
+    def change(header):
+        header["config"]["decoder"] = {
+            "_target_": "asr.data.manifest.write_manifest",
+            "path": "victim",
+            "utterances": [],
+        }
+
+    rewrite(path, change)
+
+
+def put_a_part_in_the_wrong_place(path):
+    def change(header):
+        header["config"]["tokenizer"] = {"_target_": "asr.text.Normalizer"}
+
+    rewrite(path, change)
+
+
 def name_unknown_option(path):
     def change(header):
         header["config"]["model"]["encoder"]["attention_heads"] = 4
@@ -138,7 +165,10 @@ def drop_config(path):
         (make_text, "not a model file"),
         (make_pickle, "not a model file"),
         (make_foreign, "another program"),
-        (name_foreign_code, "only names under 'asr.' can be built"),
+        (name_foreign_code, "'os.system' is not allowed"),
+        (name_our_code_that_runs_files, "'asr.cli.config.load_prepare' is not allowed"),
+        (name_our_code_that_writes_files, "'asr.data.manifest.write_manifest' is not allowed"),
+        (put_a_part_in_the_wrong_place, "asr.text.Normalizer is no Tokenizer"),
         (name_unknown_option, "has no such option"),
         (change_size, "size mismatch"),
         (make_newer, "model format 99"),
@@ -160,7 +190,7 @@ def test_a_missing_model_is_named(tmp_path):
         load_model(tmp_path / "none.asr")
 
 
-@pytest.mark.parametrize("device", ["tpu9", "gpu", "cuda:x"])
+@pytest.mark.parametrize("device", ["tpu9", "gpu", "cuda:x", "mps", "meta", "cuda:99"])
 def test_an_unknown_device_is_refused(device):
     with pytest.raises(ModelError, match=r"--device"):
         pick_device(device)
@@ -173,9 +203,9 @@ def test_a_failed_write_leaves_the_old_file_whole(tmp_path):
     def write_and_fail():
         with atomic_write(path) as temporary:
             temporary.write_text("half of the new")
-            raise OSError("disk full")
+            raise OSError(errno.ENOSPC, "disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OSError, match=r"disk full.*file"):
         write_and_fail()
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file"]

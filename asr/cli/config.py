@@ -60,7 +60,7 @@ def load_config(recipe: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
         One line with everything that is wrong.
     """
     from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
+    from hydra.errors import HydraException, OverrideParseException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
@@ -68,14 +68,18 @@ def load_config(recipe: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     path = find_recipe(recipe)
     if path.is_dir():
         raise ConfigError(f"{recipe}: is a folder; give one of its YAML files, as {recipe}/blstm.yaml")
+    conf = str(resource("conf")).replace("\\", "\\\\").replace("'", "\\'")
     try:
         with initialize_config_dir(str(path.parent), version_base="1.3"):
-            composed = compose(
-                path.stem, overrides=[*overrides, f"hydra.searchpath=[file://{resource('conf')}]"]
-            )
+            composed = compose(path.stem, overrides=[*overrides, f"hydra.searchpath=['file://{conf}']"])
             config: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())
+    except OverrideParseException as error:
+        raise ConfigError(
+            f"{error.override}: cannot be read; write key=value, and quote a value with spaces, commas or "
+            f"brackets twice, as in \"output_dir='my runs (1)'\""
+        ) from error
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
+        reason = " ".join((str(error.__cause__ or "") or str(error)).split())
         raise ConfigError(f"{recipe}: {reason}") from error
     mistakes = config_problems(config)
     if mistakes:
@@ -85,10 +89,16 @@ def load_config(recipe: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 def config_problems(config: dict[str, Any]) -> list[str]:
     """List everything that is wrong with a composed configuration."""
-    from asr.build import problems
+    from asr.build import argument_problems, problems
+    from asr.decoding.greedy import GreedyDecoder
+    from asr.features import FrontEnd
     from asr.models.ctc import model_problems
-    from asr.text import tokenizer_problems
+    from asr.text import Normalizer, tokenizer_problems
+    from asr.training.loop import Trainer
+    from asr.training.optimization import Constant, WarmupCosine
 
+    if not isinstance(config.get("data"), dict):
+        return [f"data: expected {', '.join(DATA_KEYS)}, found {config.get('data')!r}"]
     options = recipe_options(config)
     known = (*KEYS, *options)
     found = [f"{key}: unknown; {_hint(key, known)}" for key in config if key not in known]
@@ -98,11 +108,26 @@ def config_problems(config: dict[str, Any]) -> list[str]:
     for key, kind in (("name", str), ("seed", int), ("output_dir", str)):
         if not isinstance(config[key], kind):
             found.append(f"{key}: expected {kind.__name__}, found {config[key]!r}")
+    if isinstance(config["seed"], int) and config["seed"] < 0:
+        found.append(f"seed: must be 0 or more, found {config['seed']}")
     data = config["data"]
     found += [f"data.{key}: unknown; {_hint(key, DATA_KEYS)}" for key in data if key not in DATA_KEYS]
     found += [f"data.{key}: missing" for key in DATA_KEYS if key not in data]
-    if not isinstance(data.get("test"), dict):
-        found.append(f"data.test: expected names and manifests, found {data.get('test')!r}")
+    found += [
+        f"data.{key}: expected a path, found {data[key]!r}"
+        for key in ("dir", "train", "dev")
+        if key in data and not isinstance(data[key], str)
+    ]
+    tests = data.get("test")
+    if not isinstance(tests, dict) or not all(isinstance(path, str) for path in tests.values()):
+        found.append(f"data.test: expected names and paths of manifests, found {tests!r}")
+    if options:
+        chosen = {key: config[key] for key in options if key in config}
+        found += argument_problems(
+            load_prepare(data["recipe"]), chosen, "the recipe", supplied=("output_dir", "archive", "progress")
+        )
+    if not isinstance(config["augment"], dict):
+        return [*found, f"augment: expected {', '.join(AUGMENT_KEYS)}, found {config['augment']!r}"]
     for key in AUGMENT_KEYS:
         if config["augment"].get(key) is not None:
             found += problems(config["augment"][key], f"augment.{key}")
@@ -112,8 +137,14 @@ def config_problems(config: dict[str, Any]) -> list[str]:
     found += model_problems(config["model"])
     found += tokenizer_problems(config["tokenizer"])
     found += problems(config["optimizer"], "optimizer", supplied=("parameters",))
-    for key in ("features", "text", "scheduler", "trainer", "decoder"):
-        found += problems(config[key], key)
+    for part, part_kind in (
+        ("features", FrontEnd),
+        ("text", Normalizer),
+        ("scheduler", WarmupCosine | Constant),
+        ("trainer", Trainer),
+        ("decoder", GreedyDecoder),
+    ):
+        found += problems(config[part], part, kind=part_kind)
     return found
 
 
@@ -138,7 +169,8 @@ def load_prepare(recipe: str) -> Callable[..., None]:
     ------
     ConfigError
     """
-    folder = find_recipe(recipe)
+    # A bare name is one of our own recipes, whatever folders lie around; a path has a separator.
+    folder = find_recipe(recipe if "/" in recipe else f"recipes/{recipe}")
     path = folder / "prepare.py"
     if not path.is_file():
         raise ConfigError(f"{recipe}: no prepare.py in {folder}")

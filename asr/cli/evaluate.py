@@ -55,17 +55,31 @@ def run(args: argparse.Namespace) -> int:
 def evaluate_manifest(recognizer: Recognizer, manifest: Path, output_dir: Path) -> Evaluation:
     """Decode and score a manifest with a progress bar."""
     from asr.cli.progress import seconds_bar
+    from asr.data.check import check_utterances, summarize
     from asr.data.manifest import read_manifest
     from asr.errors import DataError
     from asr.evaluation import evaluate
+    from asr.files import make_folder
 
-    utterances = read_manifest(manifest)
+    make_folder(output_dir)
+    utterances = read_manifest(manifest, check_files=False)
     untranscribed = [u.id for u in utterances if u.text is None]
     if untranscribed:
         raise DataError(
             f"{manifest}: {len(untranscribed)} utterances have no text to score against, the first is "
             f"{untranscribed[0]}; use 'asr transcribe' for audio without transcripts"
         )
+    problems = check_utterances(
+        utterances,
+        normalizer=recognizer.normalizer,
+        tokenizer=recognizer.tokenizer,
+        output_length=recognizer.output_length,
+        sample_rate=recognizer.sample_rate,
+        read="headers",
+    )
+    # What cannot be read is told one by one, at the end.
+    for message in summarize((p for p in problems if p.kind != "unreadable"), manifest.stem):
+        print(f"asr: {message}", file=sys.stderr)
     with seconds_bar(manifest.stem, sum(u.duration for u in utterances)) as progress:
         return evaluate(recognizer, utterances, output_dir, progress)
 

@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     recognizer = load_model(args.model, device="cpu")
     run_config: dict[str, Any] = header["info"].get("run", {})
     dev: dict[str, Any] = header["info"].get("dev", {})
+    seconds = recognizer.max_train_seconds
     table = Table(show_header=False, box=None)
     rows = {
         "run": run_config.get("name"),
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         "sample rate": f"{recognizer.sample_rate} Hz",
         "output frame": f"{1000 * recognizer.frame_shift:g} ms",
         "tokens": recognizer.tokenizer.vocabulary_size,
-        "longest training utterance": f"{recognizer.max_train_seconds:.1f} s",
+        "longest training utterance": f"{seconds:.1f} s" if seconds is not None else None,
     }
     for name, value in rows.items():
         if value is not None:

@@ -42,7 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done. 1: done, but something failed on the way or was found wanting. 2: not possible.
     130: interrupted.
     """
-    args = make_parser().parse_args(arguments)
+    parser = make_parser()
+    args, rest = parser.parse_known_args(arguments)
+    # argparse takes no more of an open list of arguments once an option has come: key=value after --archive.
+    if rest and (not hasattr(args, "overrides") or any(r.startswith("-") or "=" not in r for r in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        args.overrides += rest
+    args.command = ["asr", *(sys.argv[1:] if arguments is None else arguments)]
     try:
         return args.run(args)
     except AsrError as error:
@@ -51,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail("interrupted", status=130)
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 1
     except OSError as error:
         return _fail(
             f"{error.filename or 'file system'}: {error.strerror or error}; "

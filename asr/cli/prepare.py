@@ -27,7 +27,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("recipe", help="a recipe's folder, such as recipes/an4")
-    parser.add_argument("options", nargs="*", metavar="key=value", help="options of the recipe's prepare.py")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="options of the recipe's prepare.py"
+    )
     parser.add_argument("--archive", type=Path, help="the corpus archive, if you have it already")
     parser.add_argument("--output-dir", type=Path, help="where the data go (default: data/RECIPE)")
     parser.set_defaults(run=run)
@@ -37,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
     """Prepare."""
     import yaml
 
-    from asr.cli.config import find_recipe, recipe_options
+    from asr.build import argument_problems
+    from asr.cli.config import find_recipe, load_prepare, recipe_options
     from asr.errors import ConfigError
 
     folder = find_recipe(args.recipe)
@@ -45,11 +48,16 @@ def run(args: argparse.Namespace) -> int:
         folder = folder.parent
     known = recipe_options({"data": {"recipe": str(folder)}})
     options: dict[str, Any] = {}
-    for item in args.options:
+    for item in args.overrides:
         key, separator, value = item.partition("=")
         if not separator or key not in known:
             raise ConfigError(f"{item}: not an option of {args.recipe}; known: {', '.join(known) or 'none'}")
         options[key] = yaml.safe_load(value)
+    mistakes = argument_problems(
+        load_prepare(str(folder)), options, args.recipe, supplied=("output_dir", "archive", "progress")
+    )
+    if mistakes:
+        raise ConfigError("; ".join(mistakes))
     output_dir = args.output_dir or Path("data") / folder.name
     prepare(str(folder), output_dir, options, archive=args.archive)
     return 0

@@ -38,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
     from asr.cli.evaluate import evaluate_manifest, print_scores
     from asr.cli.prepare import prepare
     from asr.cli.train import train
-    from asr.training.run import make_folder
+    from asr.data.manifest import read_manifest
+    from asr.files import make_folder
 
     config = load_config(args.recipe, args.overrides)
     output_dir = Path(config["output_dir"])
@@ -47,7 +48,9 @@ def run(args: argparse.Namespace) -> int:
     if data["recipe"] is not None:
         options = {key: config[key] for key in recipe_options(config) if key in config}
         prepare(data["recipe"], Path(data["dir"]), options, archive=args.archive)
-    recognizer = train(config, ["asr", "run", args.recipe, *args.overrides])
+    for manifest in data["test"].values():  # a mistake here should not show after hours of training
+        read_manifest(manifest)
+    recognizer = train(config, args.command)
     if recognizer is None:
         return 130
     results = {

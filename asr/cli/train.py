@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from asr.cli.config import load_config
 
     config = load_config(args.recipe, args.overrides)
-    trained = train(config, ["asr", "train", args.recipe, *args.overrides])
+    trained = train(config, args.command)
     return 130 if trained is None else 0
 
 

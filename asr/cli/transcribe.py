@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.errors import AsrError, ConfigError
+from asr.errors import AsrError
 
 if TYPE_CHECKING:
     from asr.transcribe import TranscriptionResult
@@ -108,14 +109,14 @@ def run(args: argparse.Namespace) -> int:
     AsrError
         Nothing could be started: the output folder, the model, the options or an empty input folder.
     """
-    _check_writable(args.output_dir)
-
     import torch
 
+    from asr.files import make_folder
     from asr.model_file import load_model
     from asr.transcribe import find_audio, parse_clip_timestamps, transcribe_files
     from asr.writers import WriterOptions, write_outputs
 
+    make_folder(args.output_dir, "--output_dir")
     clips = parse_clip_timestamps(args.clip_timestamps)
     options = WriterOptions(
         word_timestamps=args.word_timestamps,
@@ -173,19 +174,6 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _check_writable(folder: Path) -> None:
-    import tempfile
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ConfigError(
-            f"--output_dir {folder}: cannot be written ({error.strerror}); choose another folder"
-        ) from error
-
-
 def _exists(stem: Path, formats: tuple[str, ...]) -> bool:
     return all(stem.with_name(f"{stem.name}.{name}").is_file() for name in formats)
 
@@ -201,7 +189,10 @@ def _print_segments(result: TranscriptionResult, with_name: bool) -> None:
         lines.append("(no words)")
     # A terminal that cannot show a character must not stop the work.
     encoding = sys.stdout.encoding or "utf-8"
-    print("\n".join(lines).encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    try:
+        print("\n".join(lines).encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    except BrokenPipeError:  # nobody reads along any more: the files are still wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(message: str) -> None:

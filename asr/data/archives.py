@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import shutil
 import tarfile
 import tempfile
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -93,7 +95,7 @@ def find_archive(
     for url in urls:
         try:
             return _download(url, folder / names[0], sha256, progress)
-        except (OSError, DataError) as error:
+        except (OSError, http.client.HTTPException, DataError) as error:
             failures.append(f"{url}: {getattr(error, 'reason', error)}")
     raise DataError(
         f"{names[0]} could not be downloaded ({'; '.join(failures) or 'no address known'}); "
@@ -141,9 +143,11 @@ def unpack(archive: Path, folder: Path) -> Path:
     try:
         with tarfile.open(archive) as tar:
             tar.extractall(temporary, filter="data")
+            while tar.fileobj is not None and tar.fileobj.read(CHUNK):
+                pass  # to the end, where gzip keeps its checksum
         temporary.chmod(0o755)
         os.replace(temporary, folder)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise DataError(f"{archive}: cannot be unpacked ({error}); fetch it again") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

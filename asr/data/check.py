@@ -109,6 +109,17 @@ def check_utterances(
     return found
 
 
+def summarize(problems: Iterable[Problem], name: str) -> list[str]:
+    """Return a line for each kind of problem: how many utterances of the set `name`, and the first."""
+    kinds: dict[str, list[Problem]] = {}
+    for problem in problems:
+        kinds.setdefault(problem.kind, []).append(problem)
+    return [
+        f"{len(found)} {name} utterances ({kind}), the first {found[0].id}: {found[0].message}"
+        for kind, found in kinds.items()
+    ]
+
+
 def _check_features(utterance: Utterance) -> Iterator[Problem]:
     assert utterance.features_filepath is not None
     try:

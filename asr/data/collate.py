@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from asr.errors import AsrError
 from asr.types import Batch
 
 if TYPE_CHECKING:
@@ -21,16 +22,19 @@ def pad(sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return pad_sequence(list(sequences), batch_first=True), lengths
 
 
-def collate(examples: Sequence[Example]) -> Batch:
-    """Make a `Batch` of examples, which hold either all waveforms or all precomputed frames."""
-    inputs, input_lengths = pad([e.inputs for e in examples])
-    targets, target_lengths = pad([e.tokens for e in examples])
+def collate(examples: Sequence[Example | AsrError]) -> Batch | AsrError:
+    """Make a `Batch` of examples, all waveforms or all precomputed frames; or return the first error."""
+    good = [example for example in examples if not isinstance(example, AsrError)]
+    if len(good) < len(examples):
+        return next(example for example in examples if isinstance(example, AsrError))
+    inputs, input_lengths = pad([e.inputs for e in good])
+    targets, target_lengths = pad([e.tokens for e in good])
     return Batch(
-        ids=tuple(e.utterance.id for e in examples),
+        ids=tuple(e.utterance.id for e in good),
         inputs=inputs,
         input_lengths=input_lengths,
         targets=targets.long(),
         target_lengths=target_lengths,
-        texts=tuple(e.text for e in examples),
-        seconds=sum(e.utterance.duration for e in examples),
+        texts=tuple(e.text for e in good),
+        seconds=sum(e.utterance.duration for e in good),
     )

@@ -42,7 +42,7 @@ class Example:
     text: str
 
 
-class SpeechDataset(Dataset[Example]):
+class SpeechDataset(Dataset["Example | AsrError"]):
     """Reads utterances; an item is asked for by ``(epoch, index)`` so that it depends on nothing else.
 
     Parameters
@@ -52,6 +52,8 @@ class SpeechDataset(Dataset[Example]):
         From `asr.text`.
     sample_rate : int
         Hertz; audio is resampled to it.
+    num_features : int
+        Coefficients a frame that precomputed features must have.
     transform : callable, optional
         Augmentation of a waveform or frames, ``(inputs, generator) -> inputs``.
     fits : callable, optional
@@ -67,6 +69,7 @@ class SpeechDataset(Dataset[Example]):
         normalizer: Callable[[str], str],
         tokenizer: Any,
         sample_rate: int,
+        num_features: int,
         transform: Transform | None = None,
         fits: Callable[[Tensor, Sequence[int]], bool] | None = None,
         seed: int = 0,
@@ -75,6 +78,7 @@ class SpeechDataset(Dataset[Example]):
         self.fits = fits
         self.utterances = list(utterances)
         self.sample_rate = sample_rate
+        self.num_features = num_features
         self.transform = transform
         self.seed = seed
         self.texts = [normalizer(u.text or "") for u in self.utterances]
@@ -83,10 +87,16 @@ class SpeechDataset(Dataset[Example]):
     def __len__(self) -> int:
         return len(self.utterances)
 
-    def __getitem__(self, key: tuple[int, int]) -> Example:
-        epoch, index = key
+    def __getitem__(self, key: tuple[int, int]) -> Example | AsrError:
+        try:
+            return self._read(*key)
+        except AsrError as error:
+            # Returned, not raised: a worker process would hand it on with its traceback for a message.
+            return type(error)(f"{self.utterances[key[1]].id}: {error}")
+
+    def _read(self, epoch: int, index: int) -> Example:
         utterance = self.utterances[index]
-        inputs = read_inputs(utterance, self.sample_rate)
+        inputs = read_inputs(utterance, self.sample_rate, self.num_features)
         if self.transform is not None:
             changed = self.transform(inputs, utterance_rng(self.seed, epoch, utterance.id))
             if self.fits is None or self.fits(changed, self.tokens[index]):
@@ -109,10 +119,22 @@ def require_one_kind(utterances: Sequence[Utterance]) -> None:
         )
 
 
-def read_inputs(utterance: Utterance, sample_rate: int) -> Tensor:
-    """Read an utterance: precomputed frames (T, F) if it names a feature file, else its waveform (N,)."""
+def read_inputs(utterance: Utterance, sample_rate: int, num_features: int) -> Tensor:
+    """Read an utterance: precomputed frames (T, F) if it names a feature file, else its waveform (N,).
+
+    Raises
+    ------
+    AudioError, DataError
+        Also if the frames have other than `num_features` coefficients.
+    """
     if utterance.features_filepath is not None:
-        return torch.from_numpy(read_features(utterance.features_filepath))
+        frames = torch.from_numpy(read_features(utterance.features_filepath))
+        if frames.shape[1] != num_features:
+            raise DataError(
+                f"{utterance.features_filepath}: {frames.shape[1]} coefficients a frame, the front end takes "
+                f"{num_features}; choose the features that the file was made with"
+            )
+        return frames
     assert utterance.audio_filepath is not None
     return torch.from_numpy(
         audio.load(
@@ -126,8 +148,8 @@ def read_inputs(utterance: Utterance, sample_rate: int) -> Tensor:
 
 def make_loader(
     dataset: SpeechDataset, sampler: BatchSampler, *, num_workers: int = 0, pin_memory: bool = False
-) -> DataLoader[Batch]:
-    """Return a loader of `Batch` in the sampler's order."""
+) -> DataLoader[Batch | AsrError]:
+    """Return a loader of `Batch` in the sampler's order, or of the error that a batch met."""
     return DataLoader(
         dataset,  # type: ignore[arg-type]  # collate makes batches of its examples
         batch_sampler=sampler,
@@ -146,6 +168,7 @@ def read_in_batches(
     utterances: Sequence[Utterance],
     normalizer: Callable[[str], str],
     sample_rate: int,
+    num_features: int,
     batch_seconds: float,
     on_error: Callable[[Utterance, AsrError], None],
 ) -> Iterator[list[tuple[int, Utterance, Tensor, str]]]:
@@ -160,9 +183,8 @@ def read_in_batches(
         for _, index in keys:
             utterance = utterances[index]
             try:
-                group.append(
-                    (index, utterance, read_inputs(utterance, sample_rate), normalizer(utterance.text or ""))
-                )
+                inputs = read_inputs(utterance, sample_rate, num_features)
+                group.append((index, utterance, inputs, normalizer(utterance.text or "")))
             except AsrError as error:
                 on_error(utterance, error)
         if group:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.errors import DataError
+from asr.files import atomic_write
 from asr.types import Utterance
 
 _STRINGS = ("id", "audio_filepath", "features_filepath", "text", "speaker", "lang")
@@ -102,16 +103,11 @@ def write_manifest(path: Path | str, utterances: Iterable[Utterance]) -> None:
     """
     path = Path(path)
     folder = Path(os.path.abspath(path.parent))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("w", encoding="utf-8", newline="\n") as file:
-                for utterance in utterances:
-                    file.write(json.dumps(to_record(utterance, folder), ensure_ascii=False) + "\n")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+            for utterance in utterances:
+                file.write(json.dumps(to_record(utterance, folder), ensure_ascii=False) + "\n")
     except OSError as error:
         raise DataError(
             f"{path}: cannot write this manifest ({error.strerror}); choose a folder that you can write to"
@@ -133,6 +129,8 @@ def _parse(line: bytes, folder: Path) -> Utterance:
     for key in _STRINGS:
         if key in fields and not isinstance(fields[key], str):
             raise ValueError(f"{key} is {_shown(fields[key])}; it must be a string")
+        if key in fields and any("\ud800" <= character <= "\udfff" for character in fields[key]):
+            raise ValueError(f"{key} has half of a surrogate pair; write the whole character")
     for key in ("id", "audio_filepath", "features_filepath"):
         if fields.get(key) == "":
             raise ValueError(f"{key} is empty; give it a value or leave it out")

@@ -13,6 +13,7 @@ from asr.models.encoder import RecurrentEncoder
 from asr.models.subsampling import Subsampling
 
 BLANK = 0
+PARTS = {"subsampling": Subsampling, "encoder": RecurrentEncoder}
 
 
 class CtcModel(nn.Module):
@@ -83,20 +84,18 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths
 
 def model_problems(config: Mapping[str, Any], path: str = "model") -> list[str]:
     """List the mistakes in a ``{subsampling, encoder}`` configuration."""
-    found = [
-        f"{path}.{key}: unknown; known: subsampling, encoder"
-        for key in config
-        if key not in ("subsampling", "encoder")
-    ]
-    for part in ("subsampling", "encoder"):
-        found += problems(config.get(part), f"{path}.{part}", supplied=("input_size",))
+    if not isinstance(config, Mapping):
+        return [f"{path}: expected {' and '.join(PARTS)}, found {config!r}"]
+    found = [f"{path}.{key}: unknown; known: {', '.join(PARTS)}" for key in config if key not in PARTS]
+    for part, kind in PARTS.items():
+        found += problems(config.get(part), f"{path}.{part}", supplied=("input_size",), kind=kind)
     return found
 
 
 def build_model(config: Mapping[str, Any], input_size: int, vocabulary_size: int) -> CtcModel:
     """Build a model from ``{subsampling: {...}, encoder: {...}}``, sizes filled in from left to right."""
-    subsampling = build(config["subsampling"], input_size=input_size)
-    encoder = build(config["encoder"], input_size=subsampling.output_size)
+    subsampling = build(config["subsampling"], Subsampling, input_size=input_size)
+    encoder = build(config["encoder"], RecurrentEncoder, input_size=subsampling.output_size)
     return CtcModel(subsampling, encoder, vocabulary_size)
 
 

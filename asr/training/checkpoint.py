@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import pickle
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from asr.errors import ModelError
-from asr.model_file import atomic_write
+from asr.errors import ConfigError, ModelError
+from asr.files import atomic_write
+from asr.types import Utterance
 
 FILE_NAME = "checkpoint.pt"
 
@@ -59,8 +63,11 @@ def save_checkpoint(
         "rng": torch.get_rng_state(),
         "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
+    # Through memory: writing the file itself, torch reports a full disk as a RuntimeError.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     with atomic_write(folder / FILE_NAME) as path:
-        torch.save(content, path)
+        path.write_bytes(buffer.getbuffer())
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any] | None:
@@ -84,6 +91,51 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
             "delete it to start again, or choose another output_dir"
         ) from error
     return content
+
+
+# Settings that say where or how fast a run trains, not what comes out of it.
+IMMATERIAL = (("output_dir",), ("data", "test"), ("trainer", "num_workers"))
+
+
+def require_same_run(content: Mapping[str, Any], config: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to go on with a training that was started with other settings or other data.
+
+    Parameters
+    ----------
+    content : mapping
+        From `read_checkpoint`.
+    config : mapping
+        The run's configuration, with the key ``training_data`` (see `fingerprint`).
+
+    Raises
+    ------
+    ConfigError
+    """
+    saved, wanted = _material(content["config"]), _material(config)
+    differing = sorted(key for key in {*saved, *wanted} if saved.get(key) != wanted.get(key))
+    if differing:
+        raise ConfigError(
+            f"{folder} holds a training with other settings for {', '.join(differing)}; "
+            "choose another output_dir, or delete that folder to start again"
+        )
+
+
+def fingerprint(utterances: Iterable[Utterance]) -> str:
+    """Return a digest of what tokens and batches are made of: ids, durations and texts, in order."""
+    digest = hashlib.sha256()
+    for utterance in utterances:
+        digest.update(repr((utterance.id, utterance.duration, utterance.text)).encode())
+    return digest.hexdigest()
+
+
+def _material(config: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: dict(value) if isinstance(value, Mapping) else value for key, value in config.items()}
+    for *parents, key in IMMATERIAL:
+        place: Any = kept
+        for parent in parents:
+            place = place.get(parent, {})
+        place.pop(key, None)
+    return kept
 
 
 def restore(

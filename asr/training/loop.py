@@ -35,11 +35,11 @@ class TrainingInterrupted(Exception):  # noqa: N818 - nothing went wrong
     """Raised after Ctrl-C or SIGTERM, once the checkpoint is saved."""
 
 
-def pick_precision(precision: str) -> str:
+def pick_precision(precision: str, on_cuda: bool) -> str:
     """Turn "auto" into bfloat16 autocast where the hardware computes in it, else float32."""
     if precision != "auto":
         return precision
-    if torch.cuda.is_available():
+    if on_cuda:
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
     flags = _cpu_flags()
     return "bf16-mixed" if "amx_bf16" in flags or "avx512_bf16" in flags else "32-true"
@@ -65,8 +65,8 @@ class Trainer:
         Largest norm of the gradient.
     precision : {"auto", "32-true", "bf16-mixed"}
         "auto" takes bfloat16 where the hardware has it. Validation is always float32.
-    accelerator : str
-        Fabric's: "auto", "cpu", "cuda".
+    accelerator : {"auto", "cpu", "cuda"}
+        "auto" takes a CUDA device if there is one.
     num_workers : int
         Processes that read audio ahead.
     max_skipped_steps : int
@@ -80,12 +80,20 @@ class Trainer:
         batch_seconds: float = 60.0,
         gradient_clip: float = 1.0,
         precision: Literal["auto", "32-true", "bf16-mixed"] = "auto",
-        accelerator: str = "auto",
+        accelerator: Literal["auto", "cpu", "cuda"] = "auto",
         num_workers: int = 0,
         max_skipped_steps: int = 20,
     ) -> None:
-        if epochs < 1 or gradient_clip <= 0:
-            raise ValueError(f"epochs and gradient_clip must be positive, found {epochs}, {gradient_clip}")
+        for name, value in (
+            ("epochs", epochs),
+            ("batch_seconds", batch_seconds),
+            ("gradient_clip", gradient_clip),
+            ("max_skipped_steps", max_skipped_steps),
+        ):
+            if not value > 0:
+                raise ValueError(f"{name} must be positive, found {value}")
+        if num_workers < 0:
+            raise ValueError(f"num_workers must be 0 or more, found {num_workers}")
         self.epochs = epochs
         self.batch_seconds = batch_seconds
         self.gradient_clip = gradient_clip
@@ -111,7 +119,8 @@ class Trainer:
     ) -> list[dict[str, Any]]:
         """Train, leaving ``model.asr`` (best on dev), ``checkpoint.pt`` and ``metrics.jsonl``.
 
-        Goes on from ``checkpoint.pt`` if the folder has one.
+        Goes on from ``checkpoint.pt`` if the folder has one; the caller sees to it that it is of the same
+        run (`asr.training.checkpoint.require_same_run`).
 
         Parameters
         ----------
@@ -136,11 +145,14 @@ class Trainer:
         TrainingInterrupted
             After Ctrl-C or SIGTERM.
         """
-        precision: Any = pick_precision(self.precision)
+        on_cuda = self.accelerator != "cpu" and torch.cuda.is_available()
+        if self.accelerator == "cuda" and not on_cuda:
+            raise ConfigError("trainer.accelerator: no CUDA device here; use cpu or auto")
+        precision: Any = pick_precision(self.precision, on_cuda)
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it prints what is noted below
         fabric = Fabric(accelerator=self.accelerator, devices=1, precision=precision)
         run = _Run(self, fabric, recognizer, train, optimizer, scheduler, speed, spec_augment, seed, monitor)
-        run.resume(output_dir, config)
+        run.resume(output_dir)
         monitor.note(
             f"{len(train)} utterances of {run.seconds / 3600:.2f} h, {num_parameters(recognizer.model):,} "
             f"parameters, {fabric.device}, {precision}"
@@ -198,6 +210,7 @@ class _Run:
             recognizer.normalizer,
             recognizer.tokenizer,
             recognizer.sample_rate,
+            recognizer.num_features,
             transform=speed,
             fits=recognizer.fits,
             seed=seed,
@@ -211,11 +224,10 @@ class _Run:
         self.state = TrainingState()
         self.skipped_in_a_row = 0
 
-    def resume(self, folder: Path, config: Mapping[str, Any]) -> None:
+    def resume(self, folder: Path) -> None:
         """Take up the folder's checkpoint, if it has one."""
         content = read_checkpoint(folder)
         if content is not None:
-            _require_same(content["config"], config, folder)
             self.state = restore(content, self.recognizer, self.optimizer.optimizer)
             if self.state.epoch < self.trainer.epochs:
                 self.monitor.note(f"going on from epoch {self.state.epoch + 1}, batch {self.state.batch + 1}")
@@ -233,7 +245,10 @@ class _Run:
             state.totals = dict.fromkeys(TOTALS, 0.0)
         self.monitor.start_epoch(state.epoch, self.trainer.epochs, self.seconds, state.totals["audio"])
         self.clock = time.perf_counter()
-        yield from self.loader
+        for batch in self.loader:
+            if isinstance(batch, AsrError):
+                raise batch
+            yield batch
 
     def step(self, batch: Batch) -> None:
         """Make one optimiser step, or skip it with a note if its loss or gradient is not finite."""
@@ -336,16 +351,6 @@ class _Run:
 def _rank(entry: Mapping[str, Any]) -> tuple[float, float, float]:
     """Order epochs by dev word errors, then character errors, then loss."""
     return entry["dev_wer"], entry["dev_cer"], entry["dev_loss"]
-
-
-def _require_same(saved: Mapping[str, Any], config: Mapping[str, Any], folder: Path) -> None:
-    """Refuse to resume a run with other settings than it was started with."""
-    differing = sorted(key for key in {*saved, *config} - {"output_dir"} if saved.get(key) != config.get(key))
-    if differing:
-        raise ConfigError(
-            f"{folder} holds a training with other settings for {', '.join(differing)}; "
-            "choose another output_dir, or delete that folder to start again"
-        )
 
 
 @contextmanager

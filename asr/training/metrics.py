@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from asr.model_file import atomic_write
+from asr.files import atomic_write
 
 
 class Monitor(Protocol):

@@ -22,6 +22,10 @@ def adamw(
     lr : float
         Peak learning rate.
     """
+    if not lr > 0 or not math.isfinite(lr) or weight_decay < 0:
+        raise ValueError(f"lr must be positive and weight_decay 0 or more, found {lr}, {weight_decay}")
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise ValueError(f"betas are two numbers from 0 to 1, found {list(betas)}")
     matrices: list[nn.Parameter] = []
     vectors: list[nn.Parameter] = []
     for parameter in parameters:
@@ -42,8 +46,8 @@ class WarmupCosine:
     """
 
     def __init__(self, warmup: float = 0.05, final: float = 0.01) -> None:
-        if not 0 <= warmup < 1:
-            raise ValueError(f"warmup is a share of the training in [0, 1), found {warmup}")
+        if not (0 <= warmup < 1 and 0 <= final <= 1):
+            raise ValueError(f"warmup and final are shares from 0 to 1, found {warmup}, {final}")
         self.warmup, self.final = warmup, final
 
     def __call__(self, progress: float) -> float:
@@ -58,6 +62,8 @@ class Constant:
     """The peak learning rate throughout, after a linear rise over a share `warmup` of the training."""
 
     def __init__(self, warmup: float = 0.0) -> None:
+        if not 0 <= warmup <= 1:
+            raise ValueError(f"warmup is a share from 0 to 1, found {warmup}")
         self.warmup = warmup
 
     def __call__(self, progress: float) -> float:

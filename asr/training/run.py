@@ -10,15 +10,18 @@ import torch
 import yaml
 
 from asr.build import build
-from asr.data.check import Problem, check_utterances
+from asr.data.check import check_utterances, summarize
 from asr.data.collate import pad
 from asr.data.dataset import read_in_batches
 from asr.data.manifest import read_manifest
-from asr.errors import AsrError, ConfigError, DataError
+from asr.errors import AsrError, DataError
 from asr.evaluation import BATCH_SECONDS
+from asr.files import atomic_write, make_folder
 from asr.model_file import load_model
 from asr.recognizer import Recognizer
-from asr.text import train_tokenizer
+from asr.text import Normalizer, train_tokenizer
+from asr.training.checkpoint import fingerprint, read_checkpoint, require_same_run
+from asr.training.loop import Trainer
 from asr.training.metrics import Monitor
 from asr.types import Utterance
 
@@ -39,16 +42,33 @@ def train(config: dict[str, Any], monitor: Monitor) -> Recognizer:
     """
     output_dir = Path(config["output_dir"])
     make_folder(output_dir)
-    torch.manual_seed(config["seed"])
     train_set = read_manifest(config["data"]["train"])
     dev_set = read_manifest(config["data"]["dev"])
+    for name, utterances in (("train", train_set), ("dev", dev_set)):
+        missing = [u.id for u in utterances if u.text is None or (name == "train" and not u.text.strip())]
+        if missing:
+            raise DataError(
+                f"{config['data'][name]}: {len(missing)} utterances have no text, the first is {missing[0]}; "
+                "add their transcripts or leave them out"
+            )
+    identity = config | {"training_data": fingerprint(train_set)}
+    content = read_checkpoint(output_dir)
+    if content is not None:
+        require_same_run(content, identity, output_dir)
+    trainer = build(config["trainer"], Trainer)
+    if content is not None and content["state"]["epoch"] >= trainer.epochs:
+        monitor.note(f"{output_dir} holds the finished training")
+        return load_model(output_dir / "model.asr")
+    with atomic_write(output_dir / "config.yaml") as path:
+        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        path.write_text(text, encoding="utf-8")
+    torch.manual_seed(config["seed"])
     recognizer = make_recognizer(config, train_set)
     require_trainable(recognizer, train_set, dev_set, monitor)
     if recognizer.features.normalize == "corpus":
         fit_normalization(recognizer, train_set)
-    (output_dir / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     augment = {key: value and build(value) for key, value in config["augment"].items()}
-    build(config["trainer"]).fit(
+    trainer.fit(
         recognizer,
         train_set,
         dev_set,
@@ -58,39 +78,15 @@ def train(config: dict[str, Any], monitor: Monitor) -> Recognizer:
         spec_augment=augment.get("spec"),
         seed=config["seed"],
         output_dir=output_dir,
-        config=config,
+        config=identity,
         monitor=monitor,
     )
     return load_model(output_dir / "model.asr", device=str(recognizer.device))
 
 
-def make_folder(folder: Path) -> None:
-    """Make the output folder and see that it can be written to.
-
-    Raises
-    ------
-    ConfigError
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".write-test"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ConfigError(
-            f"output_dir {folder}: cannot be written ({error.strerror}); choose another output_dir"
-        ) from error
-
-
 def make_recognizer(config: dict[str, Any], train_set: Sequence[Utterance]) -> Recognizer:
     """Build the recogniser with fresh weights; tokens come from the training text."""
-    normalizer = build(config["text"])
-    missing = [u.id for u in train_set if not u.text]
-    if missing:
-        raise DataError(
-            f"{config['data']['train']}: {len(missing)} utterances have no text, the first is {missing[0]}; "
-            "leave them out"
-        )
+    normalizer = build(config["text"], Normalizer)
     tokenizer = train_tokenizer(config["tokenizer"], [normalizer(u.text or "") for u in train_set])
     return Recognizer.from_config(
         config | {"tokenizer": tokenizer.to_config()}, max_train_seconds=max(u.duration for u in train_set)
@@ -111,28 +107,20 @@ def require_trainable(
         its file, or if a file cannot be read.
     """
     for name, utterances in (("training", train_set), ("dev", dev_set)):
-        kinds: dict[tuple[str, str], list[Problem]] = {}
-        for problem in check_utterances(
+        found = check_utterances(
             utterances,
             normalizer=recognizer.normalizer,
             tokenizer=recognizer.tokenizer,
             output_length=recognizer.output_length,
             sample_rate=recognizer.sample_rate,
             read="headers",
-        ):
-            # A dev text may be impossible for the model: that is a part of its error rate.
-            fatal = problem.severity == "error" and (
-                name == "training" or problem.kind not in ("alphabet", "too_long")
-            )
-            kinds.setdefault(("error" if fatal else "note", problem.kind), []).append(problem)
-        messages = {
-            key: f"{len(found)} {name} utterances ({key[1]}), the first {found[0].id}: {found[0].message}"
-            for key, found in kinds.items()
-        }
-        errors = [message for (level, _), message in messages.items() if level == "error"]
+        )
+        # A dev text may be impossible for the model: that is a part of its error rate.
+        bearable = ("alphabet", "too_long") if name == "dev" else ()
+        errors = [p for p in found if p.severity == "error" and p.kind not in bearable]
         if errors:
-            raise DataError("; ".join(errors))
-        for message in messages.values():
+            raise DataError("; ".join(summarize(errors, name)))
+        for message in summarize(found, name):
             monitor.note(message)
 
 
@@ -143,6 +131,11 @@ def fit_normalization(recognizer: Recognizer, train_set: Sequence[Utterance]) ->
         raise DataError(f"{utterance.id}: {error}")
 
     groups = read_in_batches(
-        train_set, recognizer.normalizer, recognizer.sample_rate, BATCH_SECONDS, on_error=stop
+        train_set,
+        recognizer.normalizer,
+        recognizer.sample_rate,
+        recognizer.num_features,
+        BATCH_SECONDS,
+        on_error=stop,
     )
     recognizer.features.fit(pad([inputs for _, _, inputs, _ in group]) for group in groups)

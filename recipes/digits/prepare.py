@@ -20,6 +20,7 @@ import numpy as np
 from asr import audio
 from asr.data.manifest import read_manifest, write_manifest
 from asr.errors import ConfigError, DataError
+from asr.files import atomic_write
 from asr.types import Utterance
 
 SAMPLE_RATE = 16000
@@ -151,9 +152,8 @@ def prepare(
                     if progress:
                         progress(done, total)
                 write_manifest(output_dir / f"{split}.jsonl", utterances)
-        temporary = stamp.with_name(f".{stamp.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, stamp)
+        with atomic_write(stamp) as temporary:
+            temporary.write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise DataError(
             f"{output_dir}: cannot write the corpus ({error.strerror}); choose a folder that you can write to"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from asr.cli.config import load_config
 from asr.cli.main import main
 
 ASR = [sys.executable, "-m", "asr.cli.main"]
@@ -127,7 +128,16 @@ def test_info_describes_the_model(finished):
         (["train", "recipes/digits/blstm.yaml", "+colour=red"], "colour: unknown"),
         (["train", "recipes/digits/blstm.yaml", "+trainer.colour=red"], "trainer.colour"),
         (["train", "recipes/digits/blstm.yaml", "seed=one"], "seed: expected int, found 'one'"),
-        (["train", "recipes/digits/blstm.yaml", "not an override"], "not an override"),
+        (["train", "recipes/digits/blstm.yaml", "not=an (override"], "not=an (override: cannot be read"),
+        (["train", "recipes/digits/blstm.yaml", "seed=-1"], "seed: must be 0 or more, found -1"),
+        (["train", "recipes/digits/blstm.yaml", "trainer.accelerator=foo"], "one of auto, cpu, cuda"),
+        (["train", "recipes/digits/blstm.yaml", "num_train=few"], "num_train: expected int, found 'few'"),
+        (["train", "recipes/digits/blstm.yaml", "data=3"], "data"),
+        (["train", "recipes/digits/blstm.yaml", "model=3"], "Config group override must be a string"),
+        (["train", "recipes/digits/blstm.yaml", "data.train=5"], "data.train: expected a path, found 5"),
+        (["prepare", "recipes/digits", "num_train=few"], "num_train: expected int, found 'few'"),
+        (["prepare", "--output-dir", "o", "recipes/fsdd", "speaker=me"], "speaker: 'me' is none of"),
+        (["prepare", "recipes/fsdd", "--output-dir", "o", "speaker=me"], "speaker: 'me' is none of"),
         (["train", "recipes/digits/blstm.yaml", "output_dir=/proc/none"], "output_dir /proc/none: cannot be"),
         (["train", "recipes/digits/blstm.yaml", "data.train=none.jsonl", "output_dir=o"], "none.jsonl"),
         (["evaluate", "none.asr", "none.jsonl"], "none.asr: no such model file"),
@@ -144,6 +154,51 @@ def test_a_mistake_is_one_line_without_a_traceback(arguments, message, tmp_path,
     captured = capsys.readouterr()
     assert message in captured.err + captured.out
     assert len([line for line in captured.err.splitlines() if line.startswith("asr: ")]) <= 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("trainer.batch_seconds=0", "batch_seconds must be positive"),
+        ("trainer.num_workers=-1", "num_workers must be 0 or more"),
+        ("optimizer.betas=[0.9]", "betas are two numbers"),
+        ("optimizer.lr=0", "lr must be positive"),
+        ("augment.spec.frequency_width=-1", "masks and widths must be 0 or more"),
+        ("augment.speed.factors=[0.001]", "speed factors must lie between"),
+        ("scheduler.final=-5", "warmup and final are shares"),
+    ],
+)
+def test_a_value_out_of_range_is_one_line(finished, setting, message, monkeypatch, capsys):
+    folder, _ = finished
+    monkeypatch.chdir(folder)
+    assert main(["train", "recipes/digits/blstm.yaml", "output_dir=range", *TINY, setting]) == 2
+    assert message in capsys.readouterr().err
+    assert not (folder / "range" / "model.asr").exists()
+
+
+def test_a_folder_of_the_same_name_does_not_hide_a_recipe(tmp_path, monkeypatch):
+    (tmp_path / "digits").mkdir()
+    (tmp_path / "digits" / "prepare.py").write_text("raise SystemExit('the wrong file')")
+    monkeypatch.chdir(tmp_path)
+    assert load_config("recipes/digits/blstm.yaml")["data"]["recipe"] == "digits"
+
+
+def test_a_missing_file_does_not_stop_an_evaluation(finished, monkeypatch, capsys):
+    folder, _ = finished
+    monkeypatch.chdir(folder)
+    lines = [json.loads(line) for line in (folder / "data/digits/test.jsonl").open()]
+    for line in lines:
+        line["audio_filepath"] = str(folder / "data/digits" / line["audio_filepath"])
+    lines[0]["audio_filepath"] = "gone.wav"
+    lines[1]["duration"] = 100.0
+    lines[2]["text"] = "forty two"
+    (folder / "gone.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["evaluate", "out/model.asr", "gone.jsonl", "--output-dir", "gone"]) == 1
+    error = capsys.readouterr().err
+    assert "gone.wav: no such file" in error
+    assert "1 gone utterances (duration)" in error
+    assert "1 gone utterances (alphabet)" in error
+    assert "could not be read" in error.splitlines()[-1]
 
 
 def test_several_mistakes_in_a_configuration_are_listed_together(tmp_path, monkeypatch, capsys):

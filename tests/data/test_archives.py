@@ -113,6 +113,15 @@ def test_a_damaged_archive_leaves_nothing_behind(tmp_path):
     assert list((tmp_path / "data").iterdir()) == []
 
 
+def test_a_wrong_byte_in_an_archive_does_not_go_unnoticed(tmp_path):
+    archive = make_tar(tmp_path / "corpus.tar.gz")
+    content = bytearray(archive.read_bytes())
+    content[-8] ^= 1  # in gzip's checksum, behind the last file
+    archive.write_bytes(content)
+    with pytest.raises(DataError, match=r"corpus\.tar\.gz: cannot be unpacked"):
+        unpack(archive, tmp_path / "data" / "corpus")
+
+
 def test_an_archive_that_reaches_outside_its_folder_is_refused(tmp_path):
     archive = make_tar(tmp_path / "evil.tar.gz", names=["../outside.txt"])
     with pytest.raises(DataError, match="cannot be unpacked"):

@@ -125,9 +125,9 @@ def test_an4_waveforms_have_the_same_layout_and_give_the_same_frames(tmp_path, a
         path = tmp_path / "waveforms" / f"{split}.jsonl"
         for utterance in read_manifest(path) if path.read_text() else []:
             assert utterance.text == "YES NO"
-            wave = read_inputs(utterance, front_end.sample_rate)
+            wave = read_inputs(utterance, front_end.sample_rate, 13)
             assert utterance.duration == pytest.approx(len(wave) / 16000)
-            frames = read_inputs(from_files[utterance.id], front_end.sample_rate)
+            frames = read_inputs(from_files[utterance.id], front_end.sample_rate, 13)
             computed, _ = front_end(wave[None], torch.tensor([len(wave)]))
             expected, _ = front_end(frames[None], torch.tensor([len(frames)]))
             torch.testing.assert_close(computed, expected, atol=1e-3, rtol=0)

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from asr import audio
 from asr.data.manifest import read_manifest, write_manifest
-from asr.errors import ConfigError, DataError, ModelError
+from asr.errors import AudioError, ConfigError, DataError, ModelError
 from asr.evaluation import evaluate
 from asr.model_file import load_model
 from asr.training.checkpoint import read_checkpoint
@@ -203,6 +204,54 @@ def test_other_settings_are_not_mixed_into_a_training_under_way(manifest, tmp_pa
     train(make_config(manifest, tmp_path), Silent())
     with pytest.raises(ConfigError, match=r"other settings for seed; choose another output_dir"):
         train(make_config(manifest, tmp_path) | {"seed": 2}, Silent())
+
+
+def test_other_data_are_not_mixed_into_a_training_under_way(manifest, tmp_path):
+    write_manifest(tmp_path / "m.jsonl", read_manifest(manifest))
+    config = make_config(tmp_path / "m.jsonl", tmp_path / "run")
+    train(config, Silent())
+    utterances = read_manifest(manifest)
+    write_manifest(tmp_path / "m.jsonl", [*utterances[1:], utterances[0]])
+    with pytest.raises(ConfigError, match=r"other settings for training_data"):
+        train(config, Silent())
+
+
+def test_a_refused_training_leaves_the_old_one_as_it_was(manifest, tmp_path):
+    train(make_config(manifest, tmp_path), Silent())
+    before = (tmp_path / "config.yaml").read_text()
+    with pytest.raises(ConfigError):
+        train(make_config(manifest, tmp_path) | {"seed": 2}, Silent())
+    assert (tmp_path / "config.yaml").read_text() == before
+
+
+def test_workers_change_nothing_and_their_errors_are_one_line(manifest, tmp_path):
+    train(make_config(manifest, tmp_path / "none"), Silent())
+    train(make_config(manifest, tmp_path / "two", num_workers=2), Silent())
+    none, two = weights(tmp_path / "none"), weights(tmp_path / "two")
+    assert all(torch.equal(none[key], two[key]) for key in none)
+
+    nan = np.zeros(4000, np.float32)
+    nan[7] = np.nan
+    soundfile.write(tmp_path / "nan.wav", nan, RATE, subtype="FLOAT")
+    bad = Utterance("bad", 0.5, "ab", audio_filepath=str(tmp_path / "nan.wav"))
+    write_manifest(tmp_path / "bad.jsonl", [*read_manifest(manifest), bad])
+    for workers in (0, 1):
+        with pytest.raises(AudioError, match=r"^bad: .*nan\.wav: sample 7 ") as error:
+            train(
+                make_config(tmp_path / "bad.jsonl", tmp_path / f"r{workers}", num_workers=workers), Silent()
+            )
+        assert "Traceback" not in str(error.value)
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_utterances_without_a_transcript_are_refused(manifest, tmp_path, split):
+    utterances = read_manifest(manifest)
+    mute = Utterance("mute", utterances[0].duration, None, audio_filepath=utterances[0].audio_filepath)
+    write_manifest(tmp_path / "mute.jsonl", [*utterances, mute])
+    config = make_config(manifest, tmp_path / "run")
+    config["data"][split] = str(tmp_path / "mute.jsonl")
+    with pytest.raises(DataError, match="1 utterances have no text, the first is mute"):
+        train(config, Silent())
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut"])
