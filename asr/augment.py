@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchaudio import functional as AF
+from torchaudio.transforms import Resample
 
 
 def utterance_rng(seed: int, epoch: int, utterance_id: str, purpose: int = 0) -> np.random.Generator:
@@ -38,6 +38,8 @@ class SpeedPerturb:
         if not factors or not all(0.25 <= factor <= 4 for factor in factors):
             raise ValueError(f"speed factors must lie between 0.25 and 4, found {list(factors)}")
         self.factors = tuple(factors)
+        # In hundredths, so that the resampler's ratio stays small; its filters are made once.
+        self._resample = {factor: Resample(round(factor * 100), 100) for factor in self.factors}
 
     def __call__(self, x: Tensor, rng: np.random.Generator) -> Tensor:
         """Change the speed of a waveform (N,) or of frames (T, F), float32."""
@@ -45,8 +47,7 @@ class SpeedPerturb:
         if factor == 1.0:
             return x
         if x.ndim == 1:
-            # In hundredths, so that the resampler's ratio stays small.
-            return AF.resample(x, round(factor * 100), 100)
+            return self._resample[factor](x)
         num_frames = max(1, round(x.shape[0] / factor))
         return F.interpolate(x.T[None], size=num_frames, mode="linear", align_corners=False)[0].T.contiguous()
 

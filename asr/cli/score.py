@@ -20,7 +20,7 @@ formats, told from the content (--format overrides):
 
 examples:
   asr score ref.txt hyp.txt
-  asr score test.jsonl out/test/hyp.jsonl --json
+  asr score test.jsonl out/test/hyp.jsonl --lowercase --json
   asr score out/test/hyp.jsonl out/test/hyp.jsonl --per-utterance   (one file holds both)
   asr score ref.trn hyp.trn --lowercase --missing delete
 """
