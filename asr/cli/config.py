@@ -89,6 +89,7 @@ def load_config(recipe: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 def config_problems(config: dict[str, Any]) -> list[str]:
     """List everything that is wrong with a composed configuration."""
+    from asr.augment import SpecAugment, SpeedPerturb
     from asr.build import argument_problems, problems
     from asr.decoding.greedy import GreedyDecoder
     from asr.features import FrontEnd
@@ -128,9 +129,10 @@ def config_problems(config: dict[str, Any]) -> list[str]:
         )
     if not isinstance(config["augment"], dict):
         return [*found, f"augment: expected {', '.join(AUGMENT_KEYS)}, found {config['augment']!r}"]
+    augment_kinds = {"speed": SpeedPerturb, "spec": SpecAugment}
     for key in AUGMENT_KEYS:
         if config["augment"].get(key) is not None:
-            found += problems(config["augment"][key], f"augment.{key}")
+            found += problems(config["augment"][key], f"augment.{key}", kind=augment_kinds[key])
     found += [
         f"augment.{key}: unknown; known: speed, spec" for key in config["augment"] if key not in AUGMENT_KEYS
     ]
