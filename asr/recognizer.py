@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from asr.build import build
-from asr.data.check import ctc_min_frames
+from asr.data.check import Depth, Problem, check_utterances, ctc_min_frames
 from asr.data.collate import pad
 from asr.decoding.greedy import GreedyDecoder
 from asr.features import FrontEnd
 from asr.models.ctc import CtcModel, build_model
 from asr.text import Normalizer, Tokenizer
-from asr.types import Hypothesis
+from asr.types import Hypothesis, Utterance
 
 
 class Recognizer(nn.Module):
@@ -104,6 +104,17 @@ class Recognizer(nn.Module):
         """Tell whether a waveform (N,) or frames (T, F) have output frames enough for tokens under CTC."""
         num_frames = self.features.num_frames(len(inputs)) if inputs.ndim == 1 else len(inputs)
         return self.model.output_length(num_frames) >= ctc_min_frames(tokens)
+
+    def problems(self, utterances: Sequence[Utterance], read: Depth = "headers") -> list[Problem]:
+        """List what is wrong with utterances for this model; see `asr.data.check.check_utterances`."""
+        return check_utterances(
+            utterances,
+            normalizer=self.normalizer,
+            tokenizer=self.tokenizer,
+            output_length=self.output_length,
+            sample_rate=self.sample_rate,
+            read=read,
+        )
 
     def log_probs(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map waveforms (B, N) or precomputed frames (B, T, F) to float32 (B, T', V) and lengths (B,)."""

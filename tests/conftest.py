@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,3 +20,47 @@ def archive() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def tiny_recognizer() -> Callable[..., Any]:
+    """Return a function that makes a small recogniser with random weights, sharp enough to say words."""
+
+    def make(
+        tokenizer: dict[str, Any], *, sample_rate: int = 8000, cell: str = "lstm", stride: int = 2
+    ) -> Any:
+        import torch
+
+        from asr.recognizer import Recognizer
+
+        torch.manual_seed(0)
+        conv = {"channels": 16, "kernel_sizes": [5], "strides": [stride]}
+        recognizer = Recognizer.from_config(
+            {
+                "features": {
+                    "_target_": "asr.features.FrontEnd",
+                    "extractor": {
+                        "_target_": "asr.features.LogMel",
+                        "sample_rate": sample_rate,
+                        "n_mels": 20,
+                    },
+                },
+                "model": {
+                    "subsampling": {"_target_": "asr.models.subsampling.ConvSubsampling", **conv},
+                    "encoder": {
+                        "_target_": "asr.models.encoder.RecurrentEncoder",
+                        "cell": cell,
+                        "hidden_size": 16,
+                        "num_layers": 1,
+                    },
+                },
+                "tokenizer": tokenizer,
+                "text": {"_target_": "asr.text.Normalizer"},
+                "decoder": {"_target_": "asr.decoding.greedy.GreedyDecoder"},
+            },
+            max_train_seconds=2.0,
+        )
+        recognizer.model.head.weight.data *= 10
+        return recognizer.eval()
+
+    return make

@@ -4,34 +4,17 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 from asr import audio
 from asr.data.manifest import read_manifest, write_manifest
 from asr.errors import DataError
 from asr.evaluation import evaluate
-from asr.recognizer import Recognizer
 from asr.types import Utterance
-
-CONFIG = {
-    "features": {
-        "_target_": "asr.features.FrontEnd",
-        "extractor": {"_target_": "asr.features.LogMel", "sample_rate": 8000, "n_mels": 16},
-    },
-    "model": {
-        "subsampling": {"_target_": "asr.models.subsampling.ConvSubsampling", "channels": 8},
-        "encoder": {"_target_": "asr.models.encoder.RecurrentEncoder", "hidden_size": 8, "num_layers": 1},
-    },
-    "tokenizer": {"_target_": "asr.text.WordTokenizer", "words": ["one", "two", "oneself"]},
-    "text": {"_target_": "asr.text.Normalizer"},
-    "decoder": {"_target_": "asr.decoding.greedy.GreedyDecoder"},
-}
 
 
 @pytest.fixture
-def recognizer():
-    torch.manual_seed(0)
-    return Recognizer.from_config(CONFIG)
+def recognizer(tiny_recognizer):
+    return tiny_recognizer({"_target_": "asr.text.WordTokenizer", "words": ["one", "two", "oneself"]})
 
 
 def make_manifest(folder, texts):
@@ -81,7 +64,7 @@ def test_if_no_file_can_be_read_there_is_no_score(recognizer, tmp_path):
 
 def test_audio_and_features_do_not_mix(recognizer, tmp_path):
     utterances = make_manifest(tmp_path, ["one"])
-    np.save(tmp_path / "f.npy", np.zeros((10, 16), np.float32))
+    np.save(tmp_path / "f.npy", np.zeros((10, 20), np.float32))
     utterances.append(Utterance("f", 0.1, "two", features_filepath=str(tmp_path / "f.npy")))
     with pytest.raises(DataError, match="1 of 2 utterances have features_filepath, such as f"):
         evaluate(recognizer, utterances)

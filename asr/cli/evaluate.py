@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 def evaluate_manifest(recognizer: Recognizer, manifest: Path, output_dir: Path) -> Evaluation:
     """Decode and score a manifest with a progress bar."""
     from asr.cli.progress import seconds_bar
-    from asr.data.check import check_utterances, summarize
+    from asr.data.check import summarize
     from asr.data.manifest import read_manifest
     from asr.errors import DataError
     from asr.evaluation import evaluate
@@ -69,14 +69,7 @@ def evaluate_manifest(recognizer: Recognizer, manifest: Path, output_dir: Path) 
             f"{manifest}: {len(untranscribed)} utterances have no text to score against, the first is "
             f"{untranscribed[0]}; use 'asr transcribe' for audio without transcripts"
         )
-    problems = check_utterances(
-        utterances,
-        normalizer=recognizer.normalizer,
-        tokenizer=recognizer.tokenizer,
-        output_length=recognizer.output_length,
-        sample_rate=recognizer.sample_rate,
-        read="headers",
-    )
+    problems = recognizer.problems(utterances)
     # What cannot be read is told one by one, at the end.
     for message in summarize((p for p in problems if p.kind != "unreadable"), manifest.stem):
         print(f"asr: {message}", file=sys.stderr)

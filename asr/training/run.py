@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from asr.build import build
-from asr.data.check import check_utterances, summarize
+from asr.data.check import summarize
 from asr.data.collate import pad
 from asr.data.dataset import read_in_batches
 from asr.data.manifest import read_manifest
@@ -107,14 +107,7 @@ def require_trainable(
         its file, or if a file cannot be read.
     """
     for name, utterances in (("training", train_set), ("dev", dev_set)):
-        found = check_utterances(
-            utterances,
-            normalizer=recognizer.normalizer,
-            tokenizer=recognizer.tokenizer,
-            output_length=recognizer.output_length,
-            sample_rate=recognizer.sample_rate,
-            read="headers",
-        )
+        found = recognizer.problems(utterances)
         # A dev text may be impossible for the model: that is a part of its error rate.
         bearable = ("alphabet", "too_long") if name == "dev" else ()
         errors = [p for p in found if p.severity == "error" and p.kind not in bearable]

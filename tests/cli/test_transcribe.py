@@ -11,44 +11,15 @@ import torch
 from asr.cli import transcribe
 from asr.errors import AsrError, ConfigError, DataError, ModelError
 from asr.model_file import save_model
-from asr.recognizer import Recognizer
 
 RATE = 8000
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """The file of a small model with random weights, sharp enough to say words."""
-    torch.manual_seed(0)
-    recognizer = Recognizer.from_config(
-        {
-            "features": {
-                "_target_": "asr.features.FrontEnd",
-                "extractor": {"_target_": "asr.features.LogMel", "sample_rate": RATE, "n_mels": 20},
-            },
-            "model": {
-                "subsampling": {
-                    "_target_": "asr.models.subsampling.ConvSubsampling",
-                    "channels": 16,
-                    "kernel_sizes": [5],
-                    "strides": [2],
-                },
-                "encoder": {
-                    "_target_": "asr.models.encoder.RecurrentEncoder",
-                    "cell": "gru",
-                    "hidden_size": 16,
-                    "num_layers": 1,
-                },
-            },
-            "tokenizer": {"_target_": "asr.text.WordTokenizer", "words": ["one", "two", "three", "four"]},
-            "text": {"_target_": "asr.text.Normalizer"},
-            "decoder": {"_target_": "asr.decoding.greedy.GreedyDecoder"},
-        },
-        max_train_seconds=2.0,
-    )
-    recognizer.model.head.weight.data *= 10
+def model(tiny_recognizer, tmp_path_factory):
+    words = {"_target_": "asr.text.WordTokenizer", "words": ["one", "two", "three", "four"]}
     path = tmp_path_factory.mktemp("model") / "model.asr"
-    save_model(path, recognizer, {})
+    save_model(path, tiny_recognizer(words, sample_rate=RATE, cell="gru"), {})
     return path
 
 
