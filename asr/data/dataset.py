@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -98,10 +99,24 @@ class SpeechDataset(Dataset["Example | AsrError"]):
         utterance = self.utterances[index]
         inputs = read_inputs(utterance, self.sample_rate, self.num_features)
         if self.transform is not None:
-            changed = self.transform(inputs, utterance_rng(self.seed, epoch, utterance.id))
+            with _one_thread():
+                changed = self.transform(inputs, utterance_rng(self.seed, epoch, utterance.id))
             if self.fits is None or self.fits(changed, self.tokens[index]):
                 inputs = changed
         return Example(utterance, inputs, torch.tensor(self.tokens[index]), self.texts[index])
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread, as worker processes do: sums on more come out different in the last digit."""
+    threads = torch.get_num_threads()
+    if threads > 1:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if threads > 1:
+            torch.set_num_threads(threads)
 
 
 def require_one_kind(utterances: Sequence[Utterance]) -> None:
