@@ -70,7 +70,7 @@ def test_a_value_that_the_constructor_refuses_is_a_configuration_error():
         ("dropout", 0, True),
         ("dropout", True, False),
         ("hidden_size", 1.0, False),
-        ("layer_norm", "yes", False),
+        ("residual", "yes", False),
         ("cell", "gru", True),
     ],
 )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from asr.build import build, problems
-from asr.models.encoder import RecurrentEncoder
-from asr.models.subsampling import Subsampling
+from asr.models.encoder import EncoderState, RecurrentEncoder
+from asr.models.subsampling import Subsampling, SubsamplingStream
 
 BLANK = 0
 PARTS = {"subsampling": Subsampling, "encoder": RecurrentEncoder}
@@ -38,12 +39,12 @@ class CtcModel(nn.Module):
 
     def output_length(self, num_frames: int) -> int:
         """Return T', the number of output frames, for `num_frames` input frames."""
-        return self.subsampling.output_length(num_frames)
+        return self.encoder.output_length(self.subsampling.output_length(num_frames))
 
     @property
     def factor(self) -> int:
         """Input frames per output frame."""
-        return self.subsampling.factor
+        return self.subsampling.factor * self.encoder.factor
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Compute log-probabilities.
@@ -52,7 +53,7 @@ class CtcModel(nn.Module):
         ----------
         frames : Tensor, float32, (B, T, F)
         lengths : Tensor, int64, (B,)
-            Frames of each utterance, at least 1.
+            Frames of each utterance, 0 to T.
 
         Returns
         -------
@@ -60,10 +61,67 @@ class CtcModel(nn.Module):
             Natural logarithms; rows beyond an utterance's length hold no meaning.
         lengths : Tensor, int64, (B,)
             Output frames of each utterance.
+
+        Raises
+        ------
+        ValueError
+            If a length does not lie in the batch or is no integer.
         """
-        x, lengths = self.subsampling(frames, lengths)
+        if lengths.shape != frames.shape[:1] or lengths.is_floating_point():
+            raise ValueError(
+                f"lengths: expected integers of shape ({len(frames)},), found {lengths.dtype} "
+                f"{tuple(lengths.shape)}"
+            )
+        if len(lengths) and not 0 <= lengths.min() <= lengths.max() <= frames.shape[1]:
+            raise ValueError(f"lengths: expected 0 to {frames.shape[1]}, found {lengths.tolist()}")
+        x, lengths = self.subsampling(frames.to(self.head.weight.dtype), lengths.long())
         x, lengths = self.encoder(x, lengths)
         return F.log_softmax(self.head(x).float(), dim=-1), lengths
+
+    def stream(self) -> CtcStream:
+        """Return a stream that takes frames as they come; see `CtcStream`.
+
+        Raises
+        ------
+        ValueError
+            If the encoder needs whole utterances.
+        """
+        return CtcStream(self)
+
+
+class CtcStream:
+    """Computes log-probabilities of frames as they come, equal to those of all frames at once.
+
+    For encoders of one direction, and for those of two that were trained in chunks.
+
+    Parameters
+    ----------
+    model : CtcModel
+        In evaluation mode.
+
+    Examples
+    --------
+    ::
+
+        stream = model.stream()
+        for frames in chunks:  # (B, T, F)
+            log_probs = stream.push(frames)
+        log_probs = stream.push(frames[:, :0], final=True)
+    """
+
+    def __init__(self, model: CtcModel) -> None:
+        self.model = model
+        self.subsampling = SubsamplingStream(model.subsampling)
+        self.state: EncoderState | None = None
+        if model.encoder.bidirectional and not model.encoder.chunk:
+            raise ValueError("this model's encoder needs whole utterances; it cannot stream")
+
+    @torch.inference_mode()
+    def push(self, frames: Tensor, *, final: bool = False) -> Tensor:
+        """Take (B, T, F) frames; return the log-probabilities (B, T', V) that they settle, T' from 0."""
+        x = self.subsampling.push(frames, final=final)
+        x, self.state = self.model.encoder.stream(x, self.state, final=final)
+        return F.log_softmax(self.model.head(x).float(), dim=-1)
 
 
 def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:

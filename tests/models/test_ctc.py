@@ -7,13 +7,25 @@ import torch
 
 from asr.models.ctc import CtcModel, build_model, ctc_loss, model_problems
 from asr.models.encoder import RecurrentEncoder
-from asr.models.subsampling import Conv2dSubsampling, ConvSubsampling, NoSubsampling
+from asr.models.subsampling import (
+    Conv2dSubsampling,
+    ConvSubsampling,
+    NoSubsampling,
+    StackSubsampling,
+    SubsamplingStream,
+    VggSubsampling,
+)
 
 SUBSAMPLINGS = {
     "none": lambda size: NoSubsampling(size),
     "conv": lambda size: ConvSubsampling(size, 12, [5, 3], [2, 2]),
     "conv stride 3": lambda size: ConvSubsampling(size, 12, [7], [3]),
     "conv2d": lambda size: Conv2dSubsampling(size, 4),
+    "ds2": lambda size: Conv2dSubsampling(
+        size, 4, [[11, 7], [11, 5]], [[2, 2], [1, 2]], norm="batch", max_value=20.0
+    ),
+    "vgg": lambda size: VggSubsampling(size, [4, 6]),
+    "stack": lambda size: StackSubsampling(size, 3),
 }
 
 
@@ -27,26 +39,41 @@ def test_the_reported_length_is_the_length(name, length):
     assert lengths.dtype == torch.int64
 
 
+CELLS = ("lstm", "gru", "rnn", "rnn_relu", "ligru")
+
+
 @pytest.mark.parametrize("name", SUBSAMPLINGS)
-@pytest.mark.parametrize("seed", range(3))
-def test_log_probs_do_not_depend_on_the_batch(name, seed):
-    torch.manual_seed(seed)
-    subsampling = SUBSAMPLINGS[name](10)
-    model = CtcModel(subsampling, RecurrentEncoder(subsampling.output_size, hidden_size=16), 7).eval()
-    lengths = torch.randint(1, 60, (16,))
-    x = torch.randn(16, 60, 10)
-    together, out_lengths = model(x, lengths)
-    for b, length in enumerate(lengths.tolist()):
-        alone, alone_length = model(x[b : b + 1, :length], lengths[b : b + 1])
-        assert alone_length.item() == out_lengths[b].item() == model.output_length(length)
-        torch.testing.assert_close(alone[0], together[b, : alone_length.item()], atol=1e-5, rtol=0)
-
-
-def test_gradients_of_a_batch_are_the_sum_of_the_gradients_of_its_utterances():
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("norm", ["none", "layer", "batch"])
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_log_probs_do_not_depend_on_the_batch(name, cell, norm, bidirectional):
     torch.manual_seed(0)
-    model = CtcModel(ConvSubsampling(5, 8), RecurrentEncoder(8, hidden_size=8), 5).eval()
-    x, lengths = torch.randn(3, 40, 5), torch.tensor([40, 13, 28])
-    targets, target_lengths = torch.randint(1, 5, (3, 4)), torch.tensor([4, 2, 3])
+    subsampling = SUBSAMPLINGS[name](10)
+    encoder = RecurrentEncoder(subsampling.output_size, cell, 16, 2, bidirectional, norm=norm)
+    model = CtcModel(subsampling, encoder, 7).eval()
+    for size in (5, 64):
+        lengths = torch.randint(1, 60, (size,))
+        x = torch.randn(size, 60, 10)
+        together, out_lengths = model(x, lengths)
+        for b, length in enumerate(lengths.tolist()[:4]):
+            alone, alone_length = model(x[b : b + 1, :length], lengths[b : b + 1])
+            assert alone_length.item() == out_lengths[b].item() == model.output_length(length)
+            torch.testing.assert_close(alone[0], together[b, : alone_length.item()], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", SUBSAMPLINGS)
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_gradients_of_a_batch_are_the_sum_of_the_gradients_of_its_utterances(name, cell, bidirectional):
+    torch.manual_seed(0)
+    subsampling = SUBSAMPLINGS[name](5)
+    encoder = RecurrentEncoder(subsampling.output_size, cell, 8, 2, bidirectional)
+    model = CtcModel(subsampling, encoder, 5).eval()
+    x, lengths = torch.randn(3, 40, 5), torch.tensor([40, 23, 28])
+    targets, target_lengths = (
+        torch.tensor([[1, 2, 3, 4], [2, 3, 0, 0], [4, 2, 1, 0]]),
+        torch.tensor([4, 2, 3]),
+    )
 
     def gradients(rows):
         model.zero_grad()
@@ -57,6 +84,69 @@ def test_gradients_of_a_batch_are_the_sum_of_the_gradients_of_its_utterances():
     singles = [gradients([b]) for b in range(3)]
     for together, *alone in zip(gradients([0, 1, 2]), *singles, strict=True):
         torch.testing.assert_close(together, sum(alone), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", SUBSAMPLINGS)
+@pytest.mark.parametrize("step", [1, 10, 200])
+def test_a_stream_gives_what_all_frames_at_once_give(name, step):
+    torch.manual_seed(0)
+    subsampling = SUBSAMPLINGS[name](10)
+    encoder = RecurrentEncoder(
+        subsampling.output_size, hidden_size=16, num_layers=2, bidirectional=False, lookahead=3
+    )
+    model = CtcModel(subsampling, encoder, 7).eval()
+    x = torch.randn(2, 101, 10)
+    whole, _ = model(x, torch.tensor([101, 101]))
+    stream = model.stream()
+    outputs = [stream.push(x[:, start : start + step]) for start in range(0, 101, step)]
+    if step == 10:  # no output waits for more frames than it sees
+        waiting = whole.shape[1] - sum(y.shape[1] for y in outputs)
+        assert waiting * model.factor <= subsampling.context + 3 * model.factor + model.factor
+    outputs.append(stream.push(x[:, :0], final=True))
+    torch.testing.assert_close(torch.cat(outputs, dim=1), whole, atol=1e-5, rtol=0)
+
+
+def test_a_stream_keeps_no_more_than_it_looks_back_on():
+    subsampling = ConvSubsampling(4, 8, [5, 3], [2, 2])
+    stream = SubsamplingStream(subsampling)
+    for _ in range(50):
+        stream.push(torch.randn(1, 10, 4))
+    assert stream.frames.shape[1] < 40
+
+
+def make_model():
+    return CtcModel(ConvSubsampling(5, 8), RecurrentEncoder(8, hidden_size=8), 5).eval()
+
+
+def test_an_utterance_without_frames_has_no_output_and_harms_none():
+    model, x = make_model(), torch.randn(3, 9, 5)
+    log_probs, lengths = model(x, torch.tensor([9, 0, 1]))
+    assert lengths.tolist() == [5, 0, 1]
+    torch.testing.assert_close(log_probs[0], model(x[:1], torch.tensor([9]))[0][0], atol=1e-5, rtol=0)
+    assert model(x, torch.tensor([0, 0, 0]))[1].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        ([9, 10], "0 to 9"),
+        ([9, -1], "0 to 9"),
+        ([9], "expected integers of shape"),
+        ([9.0, 4.0], "expected integers"),
+    ],
+)
+def test_refuses_lengths_that_do_not_lie_in_the_batch(lengths, message):
+    with pytest.raises(ValueError, match=message):
+        make_model()(torch.randn(2, 9, 5), torch.tensor(lengths))
+
+
+def test_takes_frames_that_are_not_contiguous_or_of_half_precision():
+    model, x, lengths = make_model(), torch.randn(2, 9, 5), torch.tensor([9, 4])
+    expected, _ = model(x, lengths)
+    torch.testing.assert_close(model(x.transpose(1, 2).contiguous().transpose(1, 2), lengths)[0], expected)
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        low, _ = model(x.to(dtype), lengths.int())
+        torch.testing.assert_close(low, expected, atol=0.05, rtol=0)
 
 
 def test_loss_is_minus_the_log_of_the_summed_probability_of_all_alignments():

@@ -1,0 +1,116 @@
+"""Where the frames of a padded batch lie once its padding is left out.
+
+The encoder works on rows: all frames of all utterances, ordered by time and within one time by
+decreasing length of the utterance, as in `torch.nn.utils.rnn.PackedSequence`. What is not there cannot leak
+into a result, and costs nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Packing:
+    """The order of the N frames of B utterances.
+
+    Attributes
+    ----------
+    lengths : Tensor, int64, (B,)
+        Frames of each utterance.
+    order : Tensor, int64, (B,)
+        Utterances by decreasing length.
+    batch_sizes : tuple of int, length max(lengths)
+        How many utterances still go on at each time.
+    mask : Tensor, bool, (T, B)
+        Which of the utterances in `order` go on at each time.
+    """
+
+    lengths: Tensor
+    order: Tensor
+    batch_sizes: tuple[int, ...]
+    mask: Tensor
+
+    @classmethod
+    def of(cls, lengths: Tensor) -> Packing:
+        """Lay out a batch with these lengths, int64 (B,)."""
+        sorted_lengths, order = lengths.sort(descending=True, stable=True)
+        steps = torch.arange(int(sorted_lengths[0]) if len(lengths) else 0, device=lengths.device)
+        mask = steps[:, None] < sorted_lengths
+        return cls(lengths, order, tuple(mask.sum(1).tolist()), mask)
+
+    @property
+    def num_steps(self) -> int:
+        """Frames of the longest utterance, T."""
+        return len(self.batch_sizes)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all utterances are equally long."""
+        return not self.batch_sizes or self.batch_sizes[-1] == len(self.lengths)
+
+    @cached_property
+    def _position(self) -> Tensor:
+        """Row of each time and utterance in `order`, (T, B); without meaning where `mask` is false."""
+        sizes = self.mask.sum(1)
+        columns = torch.arange(len(self.lengths), device=self.lengths.device)
+        return (sizes.cumsum(0) - sizes)[:, None] + columns
+
+    @cached_property
+    def reversal(self) -> Tensor:
+        """Row that takes each row's place when every utterance runs backwards, int64 (N,)."""
+        steps = torch.arange(self.num_steps, device=self.lengths.device)
+        mirrored = (self.lengths[self.order] - 1 - steps[:, None]).clamp(min=0)
+        return self._position.gather(0, mirrored)[self.mask]
+
+    @cached_property
+    def previous(self) -> Tensor:
+        """Row of the frame before, int64 (N,), counted behind an initial row for every utterance."""
+        initial = torch.arange(len(self.lengths), device=self.lengths.device)[None]
+        return torch.cat([initial, self._position + len(self.lengths)])[: self.num_steps][self.mask]
+
+    @cached_property
+    def last(self) -> Tensor:
+        """Row of each utterance's last frame, int64 (B,), in the order of the utterances, counted likewise.
+
+        An utterance without frames has its initial row.
+        """
+        lengths = self.lengths[self.order]
+        columns = torch.arange(len(lengths), device=lengths.device)
+        rows = torch.cat([columns[None], self._position + len(lengths)]).gather(0, lengths[None])[0]
+        return torch.empty_like(rows).scatter_(0, self.order, rows)
+
+    def rows_before(self, step: int) -> int:
+        """Return how many rows come before a time."""
+        return sum(self.batch_sizes[:step])
+
+    def slice(self, start: int, stop: int) -> Packing:
+        """Lay out the times from `start` to before `stop`; their rows stand together."""
+        lengths = (self.lengths - start).clamp(0, max(0, min(stop, self.num_steps) - start))
+        return Packing(lengths, self.order, self.batch_sizes[start:stop], self.mask[start:stop])
+
+    def pack(self, x: Tensor) -> Tensor:
+        """Take the rows (N, F) out of a padded batch (B, T, F)."""
+        if self.is_full:
+            return x[:, : self.num_steps].transpose(0, 1)[:, self.order].flatten(0, 1)
+        steps = torch.arange(self.num_steps, device=x.device)
+        index = (self.order * x.shape[1] + steps[:, None])[self.mask]
+        return x.flatten(0, 1).index_select(0, index)
+
+    def unpack(self, rows: Tensor, num_steps: int | None = None) -> Tensor:
+        """Lay rows (N, F) out as a padded batch (B, num_steps, F) with zeros behind every utterance.
+
+        Parameters
+        ----------
+        num_steps : int, optional
+            At least the frames of the longest utterance, which is the default.
+        """
+        padded = self.num_steps if num_steps is None else num_steps
+        steps = torch.arange(self.num_steps, device=rows.device)
+        index = (self.order * padded + steps[:, None])[self.mask]
+        out = rows.new_zeros(len(self.lengths) * padded, rows.shape[1])
+        return out.index_copy(0, index, rows).unflatten(0, (len(self.lengths), padded))
