@@ -20,6 +20,7 @@ from asr.models.packing import Packing
 from asr.models.recurrence import recurrence
 
 CellName = Literal["lstm", "gru", "rnn", "rnn_relu", "ligru"]
+Norm = Literal["layer", "batch", "none"]
 State = tuple[Tensor, ...]
 """What a layer carries from frame to frame: h (1, B, P) and, for an LSTM, c (1, B, H), float."""
 
@@ -43,7 +44,7 @@ class LiGRU(nn.Module):
         hidden_size: int,
         *,
         bidirectional: bool = False,
-        norm: Literal["none", "layer", "batch"] = "layer",
+        norm: Norm = "layer",
     ) -> None:
         super().__init__()
         self.hidden_size, self.bidirectional = hidden_size, bidirectional
@@ -108,6 +109,8 @@ class RecurrentLayer(nn.Module):
     bidirectional : bool
     proj_size : int
         Values that an LSTM's output is projected to (arXiv:1402.1128); 0 for none.
+    norm : {"none", "layer", "batch"}
+        Of a light GRU's products with its input; other cells have none.
 
     Attributes
     ----------
@@ -116,7 +119,13 @@ class RecurrentLayer(nn.Module):
     """
 
     def __init__(
-        self, cell: CellName, input_size: int, hidden_size: int, bidirectional: bool, proj_size: int = 0
+        self,
+        cell: CellName,
+        input_size: int,
+        hidden_size: int,
+        bidirectional: bool,
+        proj_size: int = 0,
+        norm: Norm = "layer",
     ) -> None:
         super().__init__()
         kinds: dict[str, Callable[..., nn.Module]] = {
@@ -124,7 +133,7 @@ class RecurrentLayer(nn.Module):
             "gru": nn.GRU,
             "rnn": nn.RNN,
             "rnn_relu": partial(nn.RNN, nonlinearity="relu"),
-            "ligru": LiGRU,
+            "ligru": partial(LiGRU, norm=norm),
         }
         self.rnn: Any = kinds[cell](input_size, hidden_size, bidirectional=bidirectional)
         self.kind = "rnn_tanh" if cell == "rnn" else cell
@@ -283,7 +292,8 @@ class RecurrentEncoder(nn.Module):
     dropout : float
         Probability of zeroing an output of any layer while training.
     norm : {"layer", "batch", "none"}
-        Of every layer's output. Batch statistics are over all frames but padding.
+        Of every layer's output; of a light GRU's products with its input instead. Batch statistics are
+        over all frames but padding.
     directions : {"concat", "sum"}
         How the outputs of the two directions are joined.
     proj_size : int
@@ -317,7 +327,7 @@ class RecurrentEncoder(nn.Module):
         num_layers: int = 3,
         bidirectional: bool = True,
         dropout: float = 0.2,
-        norm: Literal["layer", "batch", "none"] = "layer",
+        norm: Norm = "layer",
         directions: Literal["concat", "sum"] = "concat",
         proj_size: int = 0,
         projection: int = 0,
@@ -356,12 +366,12 @@ class RecurrentEncoder(nn.Module):
         self.factor = 1
         for reduction in self.reductions:
             self.factor *= reduction
-            layer = RecurrentLayer(cell, input_size * reduction, hidden_size, bidirectional, proj_size)
+            layer = RecurrentLayer(cell, input_size * reduction, hidden_size, bidirectional, proj_size, norm)
             joined = layer.output_size // (2 if self.sum_directions else 1)
             input_size = projection or joined
             self.layers.append(layer)
             self.projections.append(nn.Linear(joined, projection) if projection else nn.Identity())
-            self.norms.append(make_norm(norm, input_size))
+            self.norms.append(make_norm("none" if cell == "ligru" else norm, input_size))
         self.dropout = nn.Dropout(dropout)
         self.lookahead = LookAhead(input_size, lookahead) if lookahead else None
         self.output_size = input_size

@@ -56,8 +56,7 @@ def test_layer_equals_torch_on_packed_sequences_forward_and_backward(cell, proj_
 @pytest.mark.parametrize("norm", ["none", "layer", "batch"])
 def test_light_gru_equals_the_reference_cell_forward_and_backward(norm):
     torch.manual_seed(0)
-    layer = RecurrentLayer("ligru", 7, 5, bidirectional=False)
-    layer.rnn = type(layer.rnn)(7, 5, norm=norm)
+    layer = RecurrentLayer("ligru", 7, 5, bidirectional=False, norm=norm)
     cell = ReferenceLiGRU(7, 5, norm=norm)
     cell.load(layer.rnn)
     x, lengths = torch.randn(4, 11, 7), torch.tensor([11, 3, 1, 8])
