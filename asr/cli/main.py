@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from asr.errors import AsrError
 
-COMMANDS = ("run", "prepare", "train", "evaluate", "transcribe", "score", "check", "info")
+COMMANDS = ("run", "prepare", "train", "evaluate", "transcribe", "score", "check", "info", "inspect")
 
 EPILOG = """\
 examples:

@@ -254,7 +254,8 @@ class LSTM(Cell):
         candidate a = k(Wa x + Ua h)
         output    o = g(Wo x + Uo h)        with a projection (Sak et al., arXiv:1402.1128): h = R h
 
-    g is the gate activation (sigmoid), k the candidate activation (tanh).
+    g is the gate activation (sigmoid), k the candidate activation (tanh). In a trace ``hidden`` is h before
+    the projection, the output is h after it.
 
     Parameters
     ----------
