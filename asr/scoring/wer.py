@@ -1,25 +1,29 @@
-"""Word and character error rates, pooled over utterances, with a bootstrap interval.
-
-The alignment is jiwer's: fewest errors, all kinds at equal cost. NIST's sclite weighs a substitution 4 and
-an insertion or deletion 3, so its total is never lower and its split can differ.
-"""
+"""Word and character error rates, pooled over utterances: the one definition of them here."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-import jiwer
 import numpy as np
 
+from asr.errors import DataError
+from asr.scoring.alignment import (
+    Align,
+    Alignment,
+    Alignments,
+    Unit,
+    align_characters,
+    align_words,
+    character_errors,
+)
+from asr.scoring.alternatives import has_group
+from asr.scoring.bootstrap import confidence_interval
 from asr.scoring.pairing import pair
 
-Operation = Literal["C", "S", "D", "I"]
-
-_OPERATIONS: dict[str, Operation] = {"equal": "C", "substitute": "S", "delete": "D", "insert": "I"}
-_BLOCK = 1_000_000
+__all__ = ["Score", "align", "confidence_interval", "score"]
 
 
 @dataclass(frozen=True)
@@ -28,24 +32,40 @@ class Score:
 
     Rates are fractions, not percent, of counts pooled over all utterances. WER and CER exceed 1 where there
     are more errors than reference words or characters; without any reference word they are 0.0 if nothing was
-    recognised either, and infinite otherwise.
+    recognised either, and infinite otherwise. Characters are Unicode code points, the single spaces between
+    words among them.
 
     Attributes
     ----------
     wer, cer : float
-        Word and character error rate: (S + D + I) / reference length. Spaces between words are characters.
+        Word and character error rate: (S + D + I) / reference length.
     ser : float
-        Fraction of utterances with at least one word error.
+        Fraction of utterances with at least one error.
     mer, wil : float
-        Match error rate and word information lost, of Morris, Maier and Green (Interspeech 2004).
+        Match error rate and word information lost, of Morris, Maier and Green (Interspeech 2004), of the
+        `unit`.
     num_words, num_characters, num_sentences : int
         Size of the references.
     substitutions, deletions, insertions, hits : int
-        Words.
+        Of the `unit`.
     ids : tuple of str, length N
         The utterances, in the order of the references.
+    references, hypotheses : tuple of str, length N
+        The texts as scored: normalised, with single spaces between words; of alternatives, those that fit
+        the hypothesis best.
+    fields : tuple of mapping, length N
+        What else is known of each utterance, such as its speaker; empty mappings if nothing is.
     counts : numpy.ndarray, int64, (N, 4)
-        Hits, substitutions, deletions and insertions of words in each utterance.
+        Hits, substitutions, deletions and insertions of the `unit` in each utterance.
+    alignments : Alignments, length N
+        Which word or character stands for which; an element is made when it is asked for.
+    unit : {"word", "character"}
+        What `counts` and `alignments` are of.
+    align : {"levenshtein", "sclite"}
+    alternatives, optional_words : bool
+        Whether braces stood for alternatives, and parentheses for words that may be left out.
+    normalization : tuple of str
+        Names of the steps that the texts went through, in order.
     """
 
     wer: float
@@ -61,13 +81,31 @@ class Score:
     num_characters: int
     num_sentences: int
     ids: tuple[str, ...] = field(repr=False)
+    references: tuple[str, ...] = field(repr=False)
+    hypotheses: tuple[str, ...] = field(repr=False)
+    fields: tuple[Mapping[str, Any], ...] = field(repr=False, compare=False)
     counts: np.ndarray = field(repr=False, compare=False)
+    alignments: Alignments = field(repr=False, compare=False)
+    unit: Unit = "word"
+    align: Align = "levenshtein"
+    alternatives: bool = False
+    optional_words: bool = False
+    normalization: tuple[str, ...] = ()
+
+    @property
+    def error_rate(self) -> float:
+        """The error rate of the `unit`: `wer` or `cer`."""
+        return self.wer if self.unit == "word" else self.cer
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the single utterances, for JSON; null stands for what is not finite."""
+        """Return everything but the single utterances, for JSON; null stands for what is not finite.
+
+        The bounds of the 95% interval by utterance are `wer_interval`, or `cer_interval` by character.
+        """
+        interval = "wer_interval" if self.unit == "word" else "cer_interval"
         return {
             "wer": _finite(self.wer),
-            "wer_interval": [_finite(bound) for bound in confidence_interval(self)],
+            interval: [_finite(bound) for bound in confidence_interval(self)],
             "cer": _finite(self.cer),
             "ser": self.ser,
             "mer": self.mer,
@@ -79,11 +117,24 @@ class Score:
             "hits": self.hits,
             "num_characters": self.num_characters,
             "num_sentences": self.num_sentences,
+            "unit": self.unit,
+            "align": self.align,
+            "alternatives": self.alternatives,
+            "optional_words": self.optional_words,
+            "normalization": list(self.normalization),
         }
 
 
 def score(
-    references: Mapping[str, str] | Sequence[str], hypotheses: Mapping[str, str] | Sequence[str]
+    references: Mapping[str, str] | Sequence[str],
+    hypotheses: Mapping[str, str] | Sequence[str],
+    *,
+    normalization: Callable[[str], str] | None = None,
+    align: Align = "levenshtein",
+    unit: Unit = "word",
+    alternatives: bool | None = None,
+    optional_words: bool = False,
+    fields: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Score:
     """Score hypotheses against references.
 
@@ -92,6 +143,22 @@ def score(
     references, hypotheses : mapping of id to text, or sequence of texts
         Both of one kind. Mappings are paired by id, sequences by position (their ids are "1", "2", ...).
         Words are what whitespace separates; case and punctuation count.
+    normalization : callable, optional
+        Applied to every text, such as an `asr.scoring.normalization.Normalization`. If it has `names`, they
+        are kept in the score; if it has `hypothesis`, that is applied to hypotheses instead.
+    align : {"levenshtein", "sclite"}
+        Fewest errors, as jiwer; or NIST's costs, which also read words as sclite does (see
+        `asr.scoring.sclite.plain_word`). sclite ignores case unless told ``-s``; here case always counts.
+    unit : {"word", "character"}
+        What is aligned and counted. The space between two words is a character like any other.
+    alternatives : bool, optional
+        Whether groups such as ``{ um / uh / @ }`` stand for any one of their wordings, with ``@`` for none,
+        or braces are words. By default they stand for wordings under sclite; with levenshtein a reference
+        that holds such a group is then an error, for either choice could surprise.
+    optional_words : bool
+        Whether a word in parentheses may be left out, which then counts as correct (sclite's ``-D``).
+    fields : mapping of id to mapping, optional
+        What else is known of the utterances.
 
     Returns
     -------
@@ -100,7 +167,8 @@ def score(
     Raises
     ------
     DataError
-        If there is no utterance, an id is on one side only, or the sequences differ in length.
+        If there is no utterance, an id is on one side only, the sequences differ in length, or alternatives
+        are malformed or not decided on.
 
     Examples
     --------
@@ -108,35 +176,52 @@ def score(
     0.5
     """
     pairing = pair(_by_id(references), _by_id(hypotheses))
-    reference_texts = [_normalise(text) for text in pairing.references.values()]
-    hypothesis_texts = [_normalise(text) for text in pairing.hypotheses.values()]
-    words = jiwer.process_words(reference_texts, hypothesis_texts)
-    characters = jiwer.process_characters(reference_texts, hypothesis_texts)
-
-    counts = np.array([_count(chunks) for chunks in words.alignments], dtype=np.int64)
-    hits, substitutions, deletions, insertions = counts.sum(axis=0).tolist()
-    num_words = hits + substitutions + deletions
-    num_characters = characters.hits + characters.substitutions + characters.deletions
-    character_errors = characters.substitutions + characters.deletions + characters.insertions
+    said, recognised = pairing.references, list(pairing.hypotheses.values())
+    if normalization is not None:
+        said = {id: normalization(text) for id, text in said.items()}
+        recognised = list(map(getattr(normalization, "hypothesis", normalization), recognised))
+    if alternatives is None:
+        alternatives = align == "sclite" or _refuse_groups(said)
+    words = align_words(said, recognised, align, alternatives=alternatives, optional_words=optional_words)
+    if unit == "word":
+        units, num_errors = words, character_errors(words.references, words.hypotheses)
+    else:
+        units = align_characters(words.references, words.hypotheses, align)
+        num_errors = int(units.counts[:, 1:].sum())
+    num_characters = sum(map(len, words.references))
+    num_words = int(words.counts[:, :3].sum())
+    hits, substitutions, deletions, insertions = units.counts.sum(axis=0).tolist()
+    errors = substitutions + deletions + insertions
+    ids = tuple(said)
     return Score(
-        wer=_rate(substitutions + deletions + insertions, num_words),
-        cer=_rate(character_errors, num_characters),
-        ser=float(counts[:, 1:].any(axis=1).mean()),
-        mer=float(words.mer),
-        wil=float(words.wil),
+        wer=_rate(int(words.counts[:, 1:].sum()), num_words),
+        cer=_rate(num_errors, num_characters),
+        ser=float(units.counts[:, 1:].any(axis=1).mean()),
+        mer=errors / (hits + errors) if errors else 0.0,
+        wil=1.0
+        - _preserved(hits, errors, hits + substitutions + deletions, hits + substitutions + insertions),
         num_words=num_words,
         substitutions=substitutions,
         deletions=deletions,
         insertions=insertions,
         hits=hits,
         num_characters=num_characters,
-        num_sentences=len(counts),
-        ids=tuple(pairing.references),
-        counts=counts,
+        num_sentences=len(ids),
+        ids=ids,
+        references=words.references,
+        hypotheses=words.hypotheses,
+        fields=tuple((fields or {}).get(id, {}) for id in ids),
+        counts=units.counts,
+        alignments=units.alignments,
+        unit=unit,
+        align=align,
+        alternatives=alternatives,
+        optional_words=optional_words,
+        normalization=tuple(getattr(normalization, "names", ())),
     )
 
 
-def align(reference: str, hypothesis: str) -> list[tuple[Operation, str | None, str | None]]:
+def align(reference: str, hypothesis: str) -> Alignment:
     """Align two texts word by word.
 
     Returns
@@ -149,57 +234,7 @@ def align(reference: str, hypothesis: str) -> list[tuple[Operation, str | None, 
     >>> align("the cat sat", "the cat sat down")[-1]
     ('I', None, 'down')
     """
-    output = jiwer.process_words([_normalise(reference)], [_normalise(hypothesis)])
-    reference_words, hypothesis_words = output.references[0], output.hypotheses[0]
-    aligned: list[tuple[Operation, str | None, str | None]] = []
-    for chunk in output.alignments[0]:
-        for index in range(_length(chunk)):
-            aligned.append(
-                (
-                    _OPERATIONS[chunk.type],
-                    None if chunk.type == "insert" else reference_words[chunk.ref_start_idx + index],
-                    None if chunk.type == "delete" else hypothesis_words[chunk.hyp_start_idx + index],
-                )
-            )
-    return aligned
-
-
-def confidence_interval(
-    score: Score, level: float = 0.95, samples: int = 1000, seed: int = 0
-) -> tuple[float, float]:
-    """Bootstrap interval of the word error rate, by utterance.
-
-    Utterances are drawn with replacement and the counts of each draw pooled (Bisani and Ney, ICASSP 2004);
-    the bounds are percentiles of the resulting rates. Draws without a reference word have no rate and are
-    left out.
-
-    Parameters
-    ----------
-    score : Score
-    level : float
-        Probability that the interval covers, in (0, 1).
-    samples : int
-        Number of draws.
-    seed : int
-
-    Returns
-    -------
-    low, high : float
-        Fractions. Not a number with fewer than two utterances or without reference words.
-    """
-    errors, words = score.counts[:, 1:].sum(axis=1), score.counts[:, :3].sum(axis=1)
-    if len(errors) < 2 or not words.any():
-        return math.nan, math.nan
-    generator = np.random.default_rng(seed)
-    rates = []
-    draws_at_once = max(1, _BLOCK // len(errors))
-    for start in range(0, samples, draws_at_once):
-        drawn = generator.integers(len(errors), size=(min(draws_at_once, samples - start), len(errors)))
-        drawn_words = words[drawn].sum(axis=1)
-        valid = drawn_words > 0
-        rates.append(errors[drawn].sum(axis=1)[valid] / drawn_words[valid])
-    low, high = np.quantile(np.concatenate(rates), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return align_words({"1": reference}, [hypothesis]).alignments[0]
 
 
 def _by_id(texts: Mapping[str, str] | Sequence[str]) -> Mapping[str, str]:
@@ -210,20 +245,19 @@ def _by_id(texts: Mapping[str, str] | Sequence[str]) -> Mapping[str, str]:
     return {str(number): text for number, text in enumerate(texts, start=1)}
 
 
-def _normalise(text: str) -> str:
-    """Put single spaces between words: jiwer would take a lone tab or line end for part of a word."""
-    return " ".join(text.split())
+def _refuse_groups(references: Mapping[str, str]) -> bool:
+    for id, text in references.items():
+        if has_group(text):
+            raise DataError(
+                f"utterance {id!r}: the reference holds alternatives in braces; say `alternatives=True` to "
+                f"score the one that fits best, or False to score braces as words"
+            )
+    return False
 
 
-def _length(chunk: jiwer.AlignmentChunk) -> int:
-    return max(chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx)
-
-
-def _count(chunks: Iterable[jiwer.AlignmentChunk]) -> list[int]:
-    counts: dict[str, int] = dict.fromkeys(_OPERATIONS.values(), 0)
-    for chunk in chunks:
-        counts[_OPERATIONS[chunk.type]] += _length(chunk)
-    return list(counts.values())
+def _preserved(hits: int, errors: int, num_said: int, num_recognised: int) -> float:
+    """Return the word information preserved; all of it if nothing was said and nothing recognised."""
+    return (hits / num_said) * (hits / num_recognised) if hits else float(not errors)
 
 
 def _rate(errors: int, length: int) -> float:

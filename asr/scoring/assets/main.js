@@ -1,0 +1,8 @@
+showTop();
+showHeadline();
+makeFilters();
+showComparison();
+showBreakdowns();
+showErrors();
+update();
+document.body.dataset.ready = "yes";
