@@ -25,7 +25,7 @@ HOMES = {
     "audioread": {"audio"},
     "librosa": {"audio"},
     "torchaudio": {"features", "augment", "decoding"},
-    "jiwer": {"scoring"},
+    "rapidfuzz": {"scoring"},
     "sentencepiece": {"text"},
     "hydra": {"cli"},
     "omegaconf": {"cli"},
