@@ -29,6 +29,8 @@ BUILDABLE = frozenset(
         "asr.models.subsampling",
         "asr.models.encoder",
         "asr.decoding.greedy",
+        "asr.decoding.beam",
+        "asr.decoding.confidence",
         "asr.training.loop",
         "asr.training.optimization",
     }

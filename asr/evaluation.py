@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from asr.data.collate import pad
 from asr.data.dataset import read_in_batches
 from asr.data.manifest import to_record
+from asr.decoding.beam import BeamDecoder, Candidate
 from asr.errors import AsrError, DataError
 from asr.files import atomic_write
 from asr.models.ctc import ctc_loss
@@ -36,6 +38,8 @@ class Recognized:
         Tokens of the reference, without the words that the model has no tokens for.
     loss : float
         Negative log-probability of the reference in nats; infinite if it does not fit its frames.
+    candidates : tuple of Candidate
+        The best texts of the beam search, if they were asked for.
     """
 
     index: int
@@ -44,16 +48,39 @@ class Recognized:
     hypothesis: Hypothesis
     num_tokens: int
     loss: float
+    candidates: tuple[Candidate, ...] = ()
 
 
-def recognize_utterances(
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A batch of utterances and what the model says of them.
+
+    Attributes
+    ----------
+    indices : list of int
+        Positions in the manifest.
+    utterances : list of Utterance
+    references : list of str
+        Normalised transcripts.
+    log_probs : Tensor, float32, (B, T, V)
+    lengths : Tensor, int64, (B,)
+    """
+
+    indices: list[int]
+    utterances: list[Utterance]
+    references: list[str]
+    log_probs: Tensor
+    lengths: Tensor
+
+
+def compute_log_probs(
     recognizer: Recognizer,
     utterances: Sequence[Utterance],
     *,
     on_error: Callable[[Utterance, AsrError], None],
     batch_seconds: float = BATCH_SECONDS,
-) -> Iterator[Recognized]:
-    """Yield every utterance's hypothesis, long utterances first.
+) -> Iterator[Computed]:
+    """Yield batches of log-probabilities, long utterances first.
 
     What cannot be read goes to `on_error`; the others still come.
     """
@@ -67,18 +94,44 @@ def recognize_utterances(
     )
     recognizer.eval()
     for group in groups:
-        inputs, lengths = pad([inputs for _, _, inputs, _ in group])
+        indices, chosen, inputs, references = (list(column) for column in zip(*group, strict=True))
         with torch.inference_mode():
-            log_probs, out_lengths = recognizer.log_probs(inputs, lengths)
-            hypotheses = recognizer.decode(log_probs, out_lengths)
-        for b, ((index, utterance, _, reference), hypothesis) in enumerate(
-            zip(group, hypotheses, strict=True)
+            log_probs, lengths = recognizer.log_probs(*pad(inputs))
+        yield Computed(indices, chosen, references, log_probs, lengths)
+
+
+def recognize_utterances(
+    recognizer: Recognizer,
+    utterances: Sequence[Utterance],
+    *,
+    on_error: Callable[[Utterance, AsrError], None],
+    batch_seconds: float = BATCH_SECONDS,
+    nbest: int = 0,
+) -> Iterator[Recognized]:
+    """Yield every utterance's hypothesis, long utterances first; see `compute_log_probs`.
+
+    Parameters
+    ----------
+    nbest : int
+        At most so many texts of the beam search come along in `candidates`.
+    """
+    for batch in compute_log_probs(recognizer, utterances, on_error=on_error, batch_seconds=batch_seconds):
+        log_probs, lengths = batch.log_probs, batch.lengths
+        with torch.inference_mode():
+            hypotheses = recognizer.decode(log_probs, lengths)
+            candidates: list[list[Candidate]] = [[] for _ in hypotheses]
+            if nbest and isinstance(recognizer.decoder, BeamDecoder):
+                candidates = recognizer.decoder.nbest(log_probs, lengths, recognizer.tokenizer.pieces, nbest)
+        for b, (index, utterance, reference) in enumerate(
+            zip(batch.indices, batch.utterances, batch.references, strict=True)
         ):
             tokens = torch.tensor([_spell(recognizer, reference)], device=log_probs.device)
             loss = ctc_loss(
-                log_probs[b : b + 1], out_lengths[b : b + 1], tokens, torch.tensor([tokens.shape[1]])
+                log_probs[b : b + 1], lengths[b : b + 1], tokens, torch.tensor([tokens.shape[1]])
             ).item()
-            yield Recognized(index, utterance, reference, hypothesis, tokens.shape[1], loss)
+            yield Recognized(
+                index, utterance, reference, hypotheses[b], tokens.shape[1], loss, tuple(candidates[b])
+            )
 
 
 def _spell(recognizer: Recognizer, text: str) -> list[int]:
@@ -103,18 +156,24 @@ def evaluate(
     utterances: Sequence[Utterance],
     output_dir: Path | None = None,
     progress: Callable[[float], None] = lambda seconds: None,
+    nbest: int = 0,
 ) -> Evaluation:
     """Decode and score utterances; write ``hyp.jsonl`` and ``wer.json`` if a folder is given.
 
     Parameters
     ----------
+    nbest : int
+        Write at most so many texts of the beam search for each utterance into ``nbest.jsonl``.
     progress : callable
         Called with the seconds of audio done since the last call.
     """
     failures: list[str] = []
     results = []
     for result in recognize_utterances(
-        recognizer, utterances, on_error=lambda u, error: failures.append(f"{u.id}: {error}")
+        recognizer,
+        utterances,
+        on_error=lambda u, error: failures.append(f"{u.id}: {error}"),
+        nbest=nbest,
     ):
         results.append(result)
         progress(result.utterance.duration)
@@ -128,6 +187,10 @@ def evaluate(
         with atomic_write(output_dir / "hyp.jsonl") as path, open(path, "w", encoding="utf-8") as file:
             for result in results:
                 file.write(json.dumps(_line(result, output_dir.absolute()), ensure_ascii=False) + "\n")
+        if nbest:
+            with atomic_write(output_dir / "nbest.jsonl") as path, open(path, "w", encoding="utf-8") as file:
+                for result in results:
+                    file.write(json.dumps(_nbest_line(result), ensure_ascii=False) + "\n")
         with atomic_write(output_dir / "wer.json") as path:
             path.write_text(json.dumps(total.to_dict(), indent=2) + "\n")
     return Evaluation(total, tuple(failures))
@@ -152,3 +215,19 @@ def _line(result: Recognized, folder: Path) -> dict[str, object]:
             for word in hypothesis.words
         ],
     }
+
+
+def _nbest_line(result: Recognized) -> dict[str, object]:
+    """Make a line of ``nbest.jsonl``; scores are natural logarithms."""
+    texts = [
+        {
+            "text": c.text,
+            "acoustic": round(c.acoustic, 4),
+            "language": round(c.language, 4),
+            "rescored": round(c.rescored, 4),
+            "bonus": round(c.bonus, 4),
+            "total": round(c.total, 4),
+        }
+        for c in result.candidates
+    ]
+    return {"id": result.utterance.id, "nbest": texts}

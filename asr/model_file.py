@@ -1,27 +1,25 @@
 """The one-file model: weights and all that is needed to use them, and no code.
 
-A ``.asr`` file is a safetensors file whose metadata hold, as JSON, the configuration of the front end,
-model, tokens, normaliser and decoder. Loading it goes through `asr.build`, which makes nothing that is
-not the toolkit's own.
+A ``.asr`` file (`asr.container`) holds the configuration of the front end, model, tokens, normaliser and
+decoder, the weights, and files that the decoder needs, such as a language model. Loading it goes through
+`asr.build`, which makes nothing that is not the toolkit's own.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
+from asr import container
 from asr.errors import AsrError, ModelError
-from asr.files import atomic_write
 from asr.recognizer import Recognizer
 
-FORMAT = "asr-model"
-VERSION = 1
+KIND = "asr-model"
+ASSET = "asset/"
+"""Starts the names of the tensors, uint8 (N,), that are files which the decoder needs."""
 
 
 def save_model(path: Path | str, recognizer: Recognizer, info: Mapping[str, Any]) -> None:
@@ -33,16 +31,15 @@ def save_model(path: Path | str, recognizer: Recognizer, info: Mapping[str, Any]
         JSON-able facts about the training, shown by ``asr info``.
     """
     header = {
-        "format": FORMAT,
-        "version": VERSION,
         "config": recognizer.config,
         "max_train_seconds": recognizer.max_train_seconds,
         "info": dict(info),
     }
-    tensors = {k: v.detach().cpu().contiguous() for k, v in recognizer.state_dict().items()}
-    content = save(tensors, metadata={FORMAT: json.dumps(header)})
-    with atomic_write(Path(path)) as temporary:
-        temporary.write_bytes(content)
+    assets = {
+        ASSET + name: torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        for name, content in recognizer.decoder.assets.items()
+    }
+    container.write(path, KIND, header, recognizer.state_dict() | assets)
 
 
 def read_header(path: Path | str) -> dict[str, Any]:
@@ -53,29 +50,16 @@ def read_header(path: Path | str) -> dict[str, Any]:
     ModelError
         If the file is missing, cut short, from another program or of a later version.
     """
-    if not Path(path).is_file():
-        raise ModelError(f"{path}: no such model file; train one with 'asr run' or give its path")
+    header = container.read_header(path, KIND)
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise ModelError(
-            f"{path}: not a model file, or cut short ({error}); copy or train it again"
-        ) from error
-    if FORMAT not in metadata:
-        raise ModelError(
-            f"{path}: a safetensors file of another program; give a .asr file made by 'asr train'"
-        )
-    try:
-        header = json.loads(metadata[FORMAT])
-        version = header["version"]
-        header["config"], header["info"], header["max_train_seconds"]
-    except (ValueError, KeyError, TypeError) as error:
+        encoder = header["config"]["model"]["encoder"]
+        header["info"], header["max_train_seconds"]
+    except (KeyError, TypeError) as error:
         raise ModelError(
             f"{path}: the description inside is damaged ({error}); copy or train it again"
         ) from error
-    if version != VERSION:
-        raise ModelError(f"{path}: model format {version}, this program reads {VERSION}; upgrade it")
+    if "layer_norm" in encoder:  # the option's first name
+        encoder["norm"] = "layer" if encoder.pop("layer_norm") else "none"
     return header
 
 
@@ -92,11 +76,16 @@ def load_model(path: Path | str, device: str = "auto") -> Recognizer:
     ModelError
     """
     header = read_header(path)
+    tensors = container.read_tensors(path)
+    assets = {
+        key.removeprefix(ASSET): tensors.pop(key).numpy().tobytes()
+        for key in list(tensors)
+        if key.startswith(ASSET)
+    }
     try:
-        recognizer = Recognizer.from_config(header["config"], header["max_train_seconds"])
-        with safe_open(path, framework="pt") as file:
-            recognizer.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
-    except (AsrError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        recognizer = Recognizer.from_config(header["config"], header["max_train_seconds"], assets)
+        recognizer.load_state_dict(tensors)
+    except (AsrError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{path}: cannot be loaded: {reason}") from error
     return recognizer.to(pick_device(device)).eval()

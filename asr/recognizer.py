@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from asr.build import build
 from asr.data.check import Depth, Problem, check_utterances, ctc_min_frames
 from asr.data.collate import pad
-from asr.decoding.greedy import GreedyDecoder
+from asr.decoding.base import Decoder
 from asr.features import FrontEnd
 from asr.models.ctc import CtcModel, build_model
 from asr.text import Normalizer, Tokenizer
@@ -32,7 +32,7 @@ class Recognizer(nn.Module):
     model : CtcModel
     tokenizer : Tokenizer
     normalizer : Normalizer
-    decoder : GreedyDecoder
+    decoder : Decoder
     config : mapping
         From which the parts can be built again: ``features, model, tokenizer, text, decoder``.
     max_train_seconds : float, optional
@@ -45,7 +45,7 @@ class Recognizer(nn.Module):
         model: CtcModel,
         tokenizer: Tokenizer,
         normalizer: Normalizer,
-        decoder: GreedyDecoder,
+        decoder: Decoder,
         config: Mapping[str, Any],
         max_train_seconds: float | None = None,
     ) -> None:
@@ -59,8 +59,19 @@ class Recognizer(nn.Module):
         self.max_train_seconds = max_train_seconds
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], max_train_seconds: float | None = None) -> Recognizer:
-        """Build one with fresh weights from ``features, model, tokenizer, text, decoder``."""
+    def from_config(
+        cls,
+        config: Mapping[str, Any],
+        max_train_seconds: float | None = None,
+        assets: Mapping[str, bytes] | None = None,
+    ) -> Recognizer:
+        """Build one with fresh weights from ``features, model, tokenizer, text, decoder``.
+
+        Parameters
+        ----------
+        assets : mapping of str to bytes, optional
+            Files that the decoder needs, such as its language model.
+        """
         config = {key: config[key] for key in ("features", "model", "tokenizer", "text", "decoder")}
         features = build(config["features"], FrontEnd)
         tokenizer = build(config["tokenizer"], Tokenizer)
@@ -70,10 +81,20 @@ class Recognizer(nn.Module):
             model,
             tokenizer,
             build(config["text"], Normalizer),
-            build(config["decoder"], GreedyDecoder),
+            build(config["decoder"], Decoder, **({"assets": assets} if assets else {})),
             config,
             max_train_seconds,
         )
+
+    def use_decoder(self, config: Mapping[str, Any], assets: Mapping[str, bytes] | None = None) -> None:
+        """Replace the decoder by what `config` and `assets` describe.
+
+        Raises
+        ------
+        ConfigError, DataError
+        """
+        self.decoder = build(config, Decoder, **({"assets": assets} if assets else {}))
+        self.config["decoder"] = dict(config)
 
     @property
     def sample_rate(self) -> int:

@@ -55,7 +55,7 @@ def test_lists_every_mistake_with_its_place_and_remedy():
     assert "did you mean 'hidden_size'?" in found
     assert "model.encoder.dropout: expected float, found 'much'" in found
     assert "model.encoder.bidirectional: expected bool, found 1" in found
-    assert "model.encoder.cell: expected one of lstm, gru, rnn, found 'lstn'" in found
+    assert "model.encoder.cell: expected one of lstm, gru, rnn, rnn_relu, ligru, found 'lstn'" in found
     assert "'input_size' is missing" in found
 
 

@@ -91,7 +91,7 @@ def config_problems(config: dict[str, Any]) -> list[str]:
     """List everything that is wrong with a composed configuration."""
     from asr.augment import SpecAugment, SpeedPerturb
     from asr.build import argument_problems, problems
-    from asr.decoding.greedy import GreedyDecoder
+    from asr.decoding.base import Decoder
     from asr.features import FrontEnd
     from asr.models.ctc import model_problems
     from asr.text import Normalizer, tokenizer_problems
@@ -144,7 +144,7 @@ def config_problems(config: dict[str, Any]) -> list[str]:
         ("text", Normalizer),
         ("scheduler", WarmupCosine | Constant),
         ("trainer", Trainer),
-        ("decoder", GreedyDecoder),
+        ("decoder", Decoder),
     ):
         found += problems(config[part], part, kind=part_kind)
     return found

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asr.cli.decoding import add_decoder_arguments, choose_decoder
+
 if TYPE_CHECKING:
     from asr.evaluation import Evaluation
     from asr.recognizer import Recognizer
@@ -18,7 +20,10 @@ examples:
   asr evaluate runs/an4/model.asr data/an4/test.jsonl
   asr evaluate runs/an4/model.asr test.jsonl --output-dir results --json
 
-Writes hyp.jsonl (NeMo's field names) and wer.json into the output folder.
+  asr evaluate runs/an4/model.asr test.jsonl --lm an4.arpa --lm-weight 0.6 --nbest 10
+  asr evaluate runs/an4/model.asr test.jsonl --decoder greedy
+
+Writes hyp.jsonl (NeMo's field names), wer.json and with --nbest nbest.jsonl into the output folder.
 """
 
 
@@ -36,6 +41,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--output-dir", type=Path, help="default: a folder named after the manifest, here")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     parser.add_argument("--json", action="store_true", help="print the score as JSON")
+    parser.add_argument("--nbest", type=int, metavar="N", help="write the N best texts into nbest.jsonl")
+    add_decoder_arguments(parser)
     parser.set_defaults(run=run)
 
 
@@ -44,15 +51,16 @@ def run(args: argparse.Namespace) -> int:
     from asr.model_file import load_model
 
     recognizer = load_model(args.model, device=args.device)
+    choose_decoder(recognizer, args)
     output_dir = args.output_dir or Path(args.manifest.stem)
-    result = evaluate_manifest(recognizer, args.manifest, output_dir)
+    result = evaluate_manifest(recognizer, args.manifest, output_dir, args.nbest or 0)
     if args.json:
         print(json.dumps(result.score.to_dict()))
         return 1 if _report_failures(result) else 0
     return print_scores({args.manifest.stem: result})
 
 
-def evaluate_manifest(recognizer: Recognizer, manifest: Path, output_dir: Path) -> Evaluation:
+def evaluate_manifest(recognizer: Recognizer, manifest: Path, output_dir: Path, nbest: int = 0) -> Evaluation:
     """Decode and score a manifest with a progress bar."""
     from asr.cli.progress import seconds_bar
     from asr.data.check import summarize
@@ -74,7 +82,7 @@ def evaluate_manifest(recognizer: Recognizer, manifest: Path, output_dir: Path) 
     for message in summarize((p for p in problems if p.kind != "unreadable"), manifest.stem):
         print(f"asr: {message}", file=sys.stderr)
     with seconds_bar(manifest.stem, sum(u.duration for u in utterances)) as progress:
-        return evaluate(recognizer, utterances, output_dir, progress)
+        return evaluate(recognizer, utterances, output_dir, progress, nbest)
 
 
 def print_scores(results: Mapping[str, Evaluation]) -> int:

@@ -10,7 +10,20 @@ from collections.abc import Sequence
 
 from asr.errors import AsrError
 
-COMMANDS = ("run", "prepare", "train", "evaluate", "transcribe", "score", "check", "info", "inspect")
+COMMANDS = (
+    "run",
+    "prepare",
+    "train",
+    "evaluate",
+    "transcribe",
+    "score",
+    "tune",
+    "lm",
+    "align",
+    "check",
+    "info",
+    "inspect",
+)
 
 EPILOG = """\
 examples:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asr.cli.decoding import add_decoder_arguments, choose_decoder
 from asr.errors import AsrError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ examples:
   asr transcribe talk.wav --model model.asr
   asr transcribe calls/ --recursive --model model.asr -o transcripts -f srt,json --skip-existing
   asr transcribe talk.mp3 --model model.asr -f srt --max-line-width 42 --max-line-count 2
+  asr transcribe talk.wav --model model.asr --lm news.arpa.gz --hotwords "ada lovelace,babbage"
   asr transcribe long.flac --model model.asr --clip-timestamps 0,60,60,120 --verbose False
 
 Options may be spelled with hyphens or underscores. A file that cannot be transcribed is named on standard
@@ -98,6 +100,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="S",
         help="seconds of audio recognised at a time (default: 120)",
     )
+    add_decoder_arguments(parser)
     parser.set_defaults(run=run)
 
 
@@ -139,6 +142,7 @@ def run(args: argparse.Namespace) -> int:
         if not stems:
             return 0
     recognizer = load_model(args.model, args.device)
+    choose_decoder(recognizer, args, args.threads)
 
     failed = 0
     with _progress(len(stems)) as advance:

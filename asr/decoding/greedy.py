@@ -7,13 +7,25 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from asr.types import Hypothesis, Word
+from asr.decoding.base import Decoder
+from asr.decoding.confidence import Calibration
+from asr.decoding.timing import group_words, merge_path
+from asr.types import Hypothesis
 
-BLANK = 0
 
+class GreedyDecoder(Decoder):
+    """Best-path decoding (Graves et al., ICML 2006, section 3.2).
 
-class GreedyDecoder:
-    """Best-path decoding (Graves et al., ICML 2006, section 3.2)."""
+    The best path is also the forced alignment of the text that it spells, so it has the words' times.
+
+    Parameters
+    ----------
+    calibration : Calibration, optional
+        Turns confidences into the probability of being right.
+    """
+
+    def __init__(self, calibration: Calibration | None = None) -> None:
+        self.calibration = calibration
 
     def __call__(
         self, log_probs: Tensor, lengths: Tensor, pieces: Sequence[str], frame_shift: float
@@ -32,8 +44,7 @@ class GreedyDecoder:
         Returns
         -------
         list of Hypothesis, length B
-            A word starts with the first frame of its first token and ends with the last frame of its
-            last one; its confidence is the mean probability of its tokens, each taken at its peak.
+            Word times and confidence as of `asr.decoding.timing.group_words`.
         """
         best_BT = log_probs.max(dim=-1)
         return [
@@ -43,59 +54,16 @@ class GreedyDecoder:
             )
         ]
 
-    @staticmethod
     def _collapse(
-        ids: list[int], scores: list[float], pieces: Sequence[str], frame_shift: float
+        self, ids: list[int], scores: list[float], pieces: Sequence[str], frame_shift: float
     ) -> Hypothesis:
-        spans: list[TokenSpan] = []
-        previous = BLANK
-        for t, (token, score) in enumerate(zip(ids, scores, strict=True)):
-            probability = math.exp(score)
-            if token != BLANK and token == previous:
-                span = spans[-1]
-                spans[-1] = (token, span[1], t + 1, max(span[3], probability))
-            elif token != BLANK:
-                spans.append((token, t, t + 1, probability))
-            previous = token
+        spans = merge_path(ids, [math.exp(score) for score in scores])
         tokens = tuple(span[0] for span in spans)
+        raw = sum(span[3] for span in spans) / len(spans) if spans else 1.0
         return Hypothesis(
             text="".join(pieces[token] for token in tokens).strip(),
-            words=group_words(spans, pieces, frame_shift),
+            words=group_words(spans, pieces, frame_shift, len(ids), self.calibration),
             tokens=tokens,
             log_prob=sum(scores),
-            confidence=sum(span[3] for span in spans) / len(spans) if spans else 1.0,
+            confidence=raw if self.calibration is None else self.calibration.utterances(raw),
         )
-
-
-TokenSpan = tuple[int, int, int, float]  # token, first frame, frame after the last, probability
-
-
-def group_words(spans: Sequence[TokenSpan], pieces: Sequence[str], frame_shift: float) -> tuple[Word, ...]:
-    """Join tokens to words at the spaces in their pieces; times in seconds."""
-    groups: list[tuple[str, list[TokenSpan], list[int]]] = []
-    spaces: list[int] = []
-    open_word = False
-    for span in spans:
-        piece = pieces[span[0]]
-        if piece.startswith(" "):
-            open_word = False
-        text = piece.strip(" ")
-        if not text:
-            spaces.append(span[0])
-            continue
-        if not open_word:
-            groups.append(("", [], spaces))
-            spaces = []
-        word, members, tokens = groups.pop()
-        groups.append((word + text, [*members, span], [*tokens, span[0]]))
-        open_word = not piece.endswith(" ")
-    return tuple(
-        Word(
-            word,
-            start=members[0][1] * frame_shift,
-            end=members[-1][2] * frame_shift,
-            confidence=sum(m[3] for m in members) / len(members),
-            tokens=tuple(tokens),
-        )
-        for word, members, tokens in groups
-    )

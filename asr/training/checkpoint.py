@@ -97,7 +97,9 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
 IMMATERIAL = (("output_dir",), ("data", "test"), ("trainer", "num_workers"))
 
 
-def require_same_run(content: Mapping[str, Any], config: Mapping[str, Any], folder: Path) -> None:
+def require_same_run(
+    content: Mapping[str, Any], config: Mapping[str, Any], folder: Path, option: str = "output_dir"
+) -> None:
     """Refuse to go on with a training that was started with other settings or other data.
 
     Parameters
@@ -106,6 +108,8 @@ def require_same_run(content: Mapping[str, Any], config: Mapping[str, Any], fold
         From `read_checkpoint`.
     config : mapping
         The run's configuration, with the key ``training_data`` (see `fingerprint`).
+    option : str
+        What the user names the folder with, for the message.
 
     Raises
     ------
@@ -116,7 +120,7 @@ def require_same_run(content: Mapping[str, Any], config: Mapping[str, Any], fold
     if differing:
         raise ConfigError(
             f"{folder} holds a training with other settings for {', '.join(differing)}; "
-            "choose another output_dir, or delete that folder to start again"
+            f"choose another {option}, or delete that folder to start again"
         )
 
 

@@ -1,4 +1,8 @@
-"""The training loop: one optimiser, CTC, validation every epoch, a checkpoint that resumes."""
+"""The training loop: one optimiser, validation every epoch, a checkpoint that resumes.
+
+What is trained, on what, and what makes one epoch better than another is a task's: `asr.training.speech` and
+`asr.training.language`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -14,20 +18,14 @@ from typing import Any, Literal
 import torch
 from lightning_fabric import Fabric
 
-from asr.augment import SpecAugment, utterance_rng
 from asr.build import build
-from asr.data.dataset import SpeechDataset, make_loader
-from asr.data.sampler import BatchSampler
-from asr.errors import AsrError, ConfigError, DataError
-from asr.evaluation import recognize_utterances
-from asr.model_file import save_model
-from asr.models.ctc import ctc_loss, num_parameters
-from asr.recognizer import Recognizer
-from asr.scoring.wer import score
+from asr.errors import ConfigError, DataError
+from asr.models.ctc import num_parameters
 from asr.training.checkpoint import TrainingState, read_checkpoint, restore, save_checkpoint
 from asr.training.metrics import MetricsLog, Monitor
-from asr.types import Batch, Utterance
+from asr.training.task import Task
 
+# "audio" is the size of what was trained on: seconds of audio, or tokens of text.
 TOTALS = ("loss", "tokens", "audio", "time", "skipped", "grad_norm", "steps")
 
 
@@ -54,13 +52,13 @@ def _cpu_flags() -> set[str]:
 
 
 class Trainer:
-    """Trains a recogniser and keeps the weights with the lowest dev word error rate.
+    """Trains a model and keeps the weights of its best epoch on dev.
 
     Parameters
     ----------
     epochs : int
     batch_seconds : float
-        Seconds of audio in a batch, padding counted in.
+        Seconds of audio in a batch, padding counted in; of no account for text.
     gradient_clip : float
         Largest norm of the gradient.
     precision : {"auto", "32-true", "bf16-mixed"}
@@ -68,7 +66,7 @@ class Trainer:
     accelerator : {"auto", "cpu", "cuda"}
         "auto" takes a CUDA device if there is one.
     num_workers : int
-        Processes that read audio ahead.
+        Processes that read audio ahead; of no account for text.
     max_skipped_steps : int
         Training stops after so many steps in a row had to be skipped for a loss or gradient that is
         not finite.
@@ -104,15 +102,10 @@ class Trainer:
 
     def fit(
         self,
-        recognizer: Recognizer,
-        train: Sequence[Utterance],
-        dev: Sequence[Utterance],
+        task: Task,
         *,
         optimizer: Mapping[str, Any],
         scheduler: Callable[[float], float],
-        speed: Any | None,
-        spec_augment: SpecAugment | None,
-        seed: int,
         output_dir: Path,
         config: dict[str, Any],
         monitor: Monitor,
@@ -128,8 +121,6 @@ class Trainer:
             Configuration with ``_target_``; gets the parameters.
         scheduler : callable
             From the share of the training done to the share of the peak learning rate.
-        speed, spec_augment
-            From `asr.augment`; None leaves them out.
         config : dict
             The whole run's configuration, kept in the checkpoint.
 
@@ -151,11 +142,10 @@ class Trainer:
         precision: Any = pick_precision(self.precision, on_cuda)
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it prints what is noted below
         fabric = Fabric(accelerator=self.accelerator, devices=1, precision=precision)
-        run = _Run(self, fabric, recognizer, train, optimizer, scheduler, speed, spec_augment, seed, monitor)
+        run = _Run(self, fabric, task, optimizer, scheduler, monitor)
         run.resume(output_dir)
         monitor.note(
-            f"{len(train)} utterances of {run.seconds / 3600:.2f} h, {num_parameters(recognizer.model):,} "
-            f"parameters, {fabric.device}, {precision}"
+            f"{task.description}, {num_parameters(task.model):,} parameters, {fabric.device}, {precision}"
         )
         log = MetricsLog(output_dir)
         with _signals_as_flag() as interrupted:
@@ -165,10 +155,10 @@ class Trainer:
                     if interrupted():
                         run.save(output_dir, config)
                         raise TrainingInterrupted
-                entry = run.finish_epoch(dev)
+                entry = run.finish_epoch()
                 if entry is run.state.best:
                     info = {"run": config, "epoch": entry["epoch"], "dev": entry}
-                    save_model(output_dir / "model.asr", recognizer, info)
+                    task.save(output_dir / "model.asr", info)
                 log.write(run.state.history)
                 run.save(output_dir, config)
                 monitor.end_epoch(entry)
@@ -185,42 +175,19 @@ class _Run:
         self,
         trainer: Trainer,
         fabric: Fabric,
-        recognizer: Recognizer,
-        train: Sequence[Utterance],
+        task: Task,
         optimizer: Mapping[str, Any],
         scheduler: Callable[[float], float],
-        speed: Any | None,
-        spec_augment: SpecAugment | None,
-        seed: int,
         monitor: Monitor,
     ) -> None:
-        self.trainer, self.fabric, self.monitor = trainer, fabric, monitor
-        self.recognizer = recognizer.to(fabric.device)
-        self.scheduler, self.spec_augment, self.seed = scheduler, spec_augment, seed
+        self.trainer, self.fabric, self.task, self.monitor = trainer, fabric, task, monitor
+        self.scheduler = scheduler
+        task.whole.to(fabric.device)
         self.model, self.optimizer = fabric.setup(
-            recognizer.model, build(optimizer, parameters=recognizer.model.parameters())
+            task.model, build(optimizer, parameters=task.model.parameters())
         )
         for group in self.optimizer.param_groups:
             group["peak_lr"] = group["lr"]
-        durations = [u.duration for u in train]
-        self.seconds = sum(durations)
-        self.sampler = BatchSampler(durations, batch_seconds=trainer.batch_seconds, shuffle=True, seed=seed)
-        dataset = SpeechDataset(
-            train,
-            recognizer.normalizer,
-            recognizer.tokenizer,
-            recognizer.sample_rate,
-            recognizer.num_features,
-            transform=speed,
-            fits=recognizer.fits,
-            seed=seed,
-        )
-        self.loader = make_loader(
-            dataset,
-            self.sampler,
-            num_workers=trainer.num_workers,
-            pin_memory=fabric.device.type == "cuda",
-        )
         self.state = TrainingState()
         self.skipped_in_a_row = 0
 
@@ -228,29 +195,26 @@ class _Run:
         """Take up the folder's checkpoint, if it has one."""
         content = read_checkpoint(folder)
         if content is not None:
-            self.state = restore(content, self.recognizer, self.optimizer.optimizer)
+            self.state = restore(content, self.task.whole, self.optimizer.optimizer)
             if self.state.epoch < self.trainer.epochs:
                 self.monitor.note(f"going on from epoch {self.state.epoch + 1}, batch {self.state.batch + 1}")
 
     def save(self, folder: Path, config: dict[str, Any]) -> None:
         """Write the folder's checkpoint."""
-        save_checkpoint(folder, self.state, self.recognizer, self.optimizer.optimizer, config)
+        save_checkpoint(folder, self.state, self.task.whole, self.optimizer.optimizer, config)
 
-    def rest_of_epoch(self) -> Iterator[Batch]:
+    def rest_of_epoch(self) -> Iterator[Any]:
         """Yield the epoch's batches that are still to be done, counting them and their time."""
         state = self.state
-        self.sampler.set_position(state.epoch, state.batch)
-        self.num_batches = state.batch + len(self.sampler)
+        batches, num_left = self.task.batches(state.epoch, state.batch, pin_memory=self._on_cuda)
+        self.num_batches = state.batch + num_left
         if state.batch == 0:
             state.totals = dict.fromkeys(TOTALS, 0.0)
-        self.monitor.start_epoch(state.epoch, self.trainer.epochs, self.seconds, state.totals["audio"])
+        self.monitor.start_epoch(state.epoch, self.trainer.epochs, self.task.size, state.totals["audio"])
         self.clock = time.perf_counter()
-        for batch in self.loader:
-            if isinstance(batch, AsrError):
-                raise batch
-            yield batch
+        yield from batches
 
-    def step(self, batch: Batch) -> None:
+    def step(self, batch: Any) -> None:
         """Make one optimiser step, or skip it with a note if its loss or gradient is not finite."""
         state, totals = self.state, self.state.totals
         progress = (state.epoch + (state.batch + 1) / self.num_batches) / self.trainer.epochs
@@ -265,37 +229,25 @@ class _Run:
         state.step += 1
         now = time.perf_counter()
         totals["time"] += now - self.clock
-        totals["audio"] += batch.seconds
+        size = self.task.size_of(batch)
+        totals["audio"] += size
         self.clock = now
-        self.monitor.step(
-            loss=totals["loss"] / max(1.0, totals["tokens"]), lr=self._lr(), seconds=batch.seconds
-        )
+        self.monitor.step(loss=totals["loss"] / max(1.0, totals["tokens"]), lr=self._lr(), seconds=size)
 
-    def _update(self, batch: Batch) -> str:
+    def _update(self, batch: Any) -> str:
         """Compute loss and gradient and apply them; return what was wrong with them, or nothing."""
-        device = self.fabric.device
         self.model.train()
-        with torch.no_grad():
-            frames, lengths = self.recognizer.features(
-                batch.inputs.to(device), batch.input_lengths.to(device)
-            )
-            if self.spec_augment is not None:
-                rngs = [utterance_rng(self.seed, self.state.epoch, name, purpose=1) for name in batch.ids]
-                frames = self.spec_augment(frames, lengths, rngs)
-        log_probs, out_lengths = self.model(frames, lengths)
-        losses = ctc_loss(log_probs, out_lengths, batch.targets.to(device), batch.target_lengths.to(device))
+        losses, num_tokens = self.task.losses(self.model, batch, self.state.epoch)
+        names = self.task.names(batch)
         finite = torch.isfinite(losses).tolist()
         if not all(finite):
-            names = [name for name, good in zip(batch.ids, finite, strict=True) if not good]
-            return f"loss not finite for {', '.join(names)}"
-        num_tokens = int(batch.target_lengths.sum())
+            bad = [name for name, good in zip(names, finite, strict=True) if not good]
+            return f"loss not finite for {', '.join(bad)}"
         self.optimizer.zero_grad()
         self.fabric.backward(losses.sum() / max(1, num_tokens))
-        norm = torch.nn.utils.clip_grad_norm_(
-            self.recognizer.model.parameters(), self.trainer.gradient_clip
-        ).item()
+        norm = torch.nn.utils.clip_grad_norm_(self.task.model.parameters(), self.trainer.gradient_clip).item()
         if not math.isfinite(norm):
-            return f"gradient not finite in the batch of {', '.join(batch.ids)}"
+            return f"gradient not finite in the batch of {', '.join(names)}"
         self.optimizer.step()
         totals = self.state.totals
         totals["loss"] += losses.sum().item()
@@ -311,46 +263,38 @@ class _Run:
         if self.skipped_in_a_row >= self.trainer.max_skipped_steps:
             raise DataError(
                 f"{self.skipped_in_a_row} steps in a row had no finite loss or gradient, the last: {flaw}; "
-                "lower optimizer.lr, or run 'asr check' on the training manifest"
+                f"{self.task.remedy}"
             )
 
-    def finish_epoch(self, dev: Sequence[Utterance]) -> dict[str, Any]:
+    def finish_epoch(self) -> dict[str, Any]:
         """Validate and move the state to the next epoch; return the entry for the history."""
         started = time.perf_counter()
-
-        def failed(utterance: Utterance, error: AsrError) -> None:
-            raise DataError(f"dev utterance {utterance.id}: {error}")
-
-        results = list(recognize_utterances(self.recognizer, dev, on_error=failed))
-        dev_score = score([r.reference for r in results], [r.hypothesis.text for r in results])
+        dev = self.task.validate()
         state, totals = self.state, self.state.totals
         entry = {
             "epoch": state.epoch + 1,
             "step": state.step,
             "lr": self._lr(),
             "train_loss": totals["loss"] / max(1.0, totals["tokens"]),
-            "dev_loss": sum(r.loss for r in results) / max(1, sum(r.num_tokens for r in results)),
-            "dev_wer": dev_score.wer,
-            "dev_cer": dev_score.cer,
+            **dev,
             "grad_norm": totals["grad_norm"] / max(1.0, totals["steps"]),
             "skipped_steps": int(totals["skipped"]),
             "seconds": totals["time"],
             "dev_seconds": time.perf_counter() - started,
-            "audio_seconds_per_second": totals["audio"] / totals["time"],
+            self.task.speed: totals["audio"] / totals["time"],
         }
         state.history.append(entry)
         state.epoch, state.batch = state.epoch + 1, 0
-        if not state.best or _rank(entry) < _rank(state.best):
+        if not state.best or self.task.rank(entry) < self.task.rank(state.best):
             state.best = entry
         return entry
 
     def _lr(self) -> float:
         return self.optimizer.param_groups[0]["lr"]
 
-
-def _rank(entry: Mapping[str, Any]) -> tuple[float, float, float]:
-    """Order epochs by dev word errors, then character errors, then loss."""
-    return entry["dev_wer"], entry["dev_cer"], entry["dev_loss"]
+    @property
+    def _on_cuda(self) -> bool:
+        return self.fabric.device.type == "cuda"
 
 
 @contextmanager

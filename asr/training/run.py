@@ -23,6 +23,7 @@ from asr.text import Normalizer, train_tokenizer
 from asr.training.checkpoint import fingerprint, read_checkpoint, require_same_run
 from asr.training.loop import Trainer
 from asr.training.metrics import Monitor
+from asr.training.speech import SpeechTask
 from asr.types import Utterance
 
 
@@ -68,15 +69,20 @@ def train(config: dict[str, Any], monitor: Monitor) -> Recognizer:
     if recognizer.features.normalize == "corpus":
         fit_normalization(recognizer, train_set)
     augment = {key: value and build(value) for key, value in config["augment"].items()}
-    trainer.fit(
+    task = SpeechTask(
         recognizer,
         train_set,
         dev_set,
-        optimizer=config["optimizer"],
-        scheduler=build(config["scheduler"]),
+        batch_seconds=trainer.batch_seconds,
+        num_workers=trainer.num_workers,
         speed=augment.get("speed"),
         spec_augment=augment.get("spec"),
         seed=config["seed"],
+    )
+    trainer.fit(
+        task,
+        optimizer=config["optimizer"],
+        scheduler=build(config["scheduler"]),
         output_dir=output_dir,
         config=identity,
         monitor=monitor,

@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 
+from asr.decoding.confidence import Calibration, Logistic
 from asr.decoding.greedy import GreedyDecoder
+from asr.decoding.timing import time_words
 
 CHARACTERS = ("", " ", "a", "b")
 
@@ -37,12 +39,28 @@ def test_merges_repeats_and_drops_blanks(path, text):
     assert decode(path).text == text
 
 
-def test_words_have_the_time_of_their_first_and_last_token():
-    words = decode([0, 2, 2, 3, 0, 1, 0, 3, 3, 0]).words
-    assert [(w.text, w.start, w.end) for w in words] == [
-        ("ab", pytest.approx(0.02), pytest.approx(0.08)),
-        ("b", pytest.approx(0.14), pytest.approx(0.18)),
+def test_words_have_the_times_of_the_forced_alignment_of_their_text():
+    path = [0, 2, 2, 3, 0, 1, 0, 3, 3, 0]
+    hypothesis = decode(path)
+    assert [(w.text, w.start) for w in hypothesis.words] == [
+        ("ab", pytest.approx(0.02)),
+        ("b", pytest.approx(0.14)),
     ]
+    forced = time_words(log_probs_of(path)[0], hypothesis.tokens, CHARACTERS, 0.02)
+    for word, other in zip(hypothesis.words, forced, strict=True):
+        assert (word.text, word.tokens) == (other.text, other.tokens)
+        assert (word.start, word.end) == (other.start, other.end)
+        assert word.confidence == pytest.approx(other.confidence)
+
+
+def test_a_calibration_changes_confidences_and_nothing_else():
+    calibration = Calibration(Logistic(0.5, 0.0), Logistic(0.0, 1.0))
+    path = [2, 2, 0, 3]
+    raw = decode(path)
+    (calibrated,) = GreedyDecoder(calibration)(log_probs_of(path), torch.tensor([4]), CHARACTERS, 0.02)
+    assert calibrated.words[0].confidence == pytest.approx(0.75)  # odds 9 to the power of a half
+    assert calibrated.confidence == pytest.approx(1 / (1 + math.exp(-1)))
+    assert (calibrated.text, calibrated.log_prob) == (raw.text, raw.log_prob)
 
 
 def test_words_of_word_and_subword_pieces_part_at_spaces():

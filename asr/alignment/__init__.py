@@ -1,0 +1,1 @@
+"""Aligning audio of any length with its transcript: when was each word said, and which were not."""
