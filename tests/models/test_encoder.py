@@ -11,15 +11,15 @@ from asr.models.packing import Packing
 from asr.models.recurrence import recurrence
 
 CELLS = ("lstm", "gru", "rnn", "rnn_relu", "ligru")
-TORCH_CELLS = [("lstm", 0), ("lstm", 3), ("gru", 0), ("rnn", 0), ("rnn_relu", 0)]
 LENGTHS = [[11, 3, 1, 8], [6, 6, 6, 6], [11, 0, 4, 0]]
 
 
-@pytest.fixture(params=["fused kernel", "own recurrence"])
-def path(request, monkeypatch):
-    """Both ways of running an LSTM, whatever its size."""
-    small_step = {"fused kernel": 10**9, "own recurrence": 0}[request.param]
-    monkeypatch.setattr("asr.models.encoder._SMALL_STEP", small_step)
+@pytest.fixture(params=[*CELLS, "lstm by the fused kernel"])
+def cell(request, monkeypatch):
+    """Every cell, an LSTM in both ways of running it whatever its size."""
+    fused = request.param not in CELLS
+    monkeypatch.setattr("asr.models.encoder._SMALL_STEP", 10**9 if fused else 0)
+    return "lstm" if fused else request.param
 
 
 def run_layer(layer, x, lengths):
@@ -27,11 +27,12 @@ def run_layer(layer, x, lengths):
     return packing.unpack(layer(packing.pack(x), packing), x.shape[1])
 
 
-@pytest.mark.parametrize(("cell", "proj_size"), TORCH_CELLS)
+@pytest.mark.parametrize("proj_size", [0, 3])
 @pytest.mark.parametrize("bidirectional", [True, False])
 @pytest.mark.parametrize("lengths", LENGTHS[:2])
-@pytest.mark.usefixtures("path")
 def test_layer_equals_torch_on_packed_sequences_forward_and_backward(cell, proj_size, bidirectional, lengths):
+    if cell == "ligru" or (proj_size and cell != "lstm"):
+        pytest.skip("torch has no such cell")
     torch.manual_seed(0)
     layer = RecurrentLayer(cell, 7, 5, bidirectional, proj_size)
     x, lengths = torch.randn(4, 11, 7), torch.tensor(lengths)
@@ -89,7 +90,6 @@ def test_gradients_are_those_of_finite_differences_states_included(kind, gates, 
     assert torch.autograd.gradcheck(run, tensors)
 
 
-@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("bidirectional", [True, False])
 def test_bfloat16_stays_close_to_float32(cell, bidirectional):
     torch.manual_seed(0)
@@ -120,19 +120,17 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.usefixtures("path")
 def test_an_utterance_gives_the_same_alone_and_in_any_batch(cell, variant):
     """In double precision: what is left is a leak, not rounding."""
     torch.manual_seed(0)
     encoder = RecurrentEncoder(6, cell, hidden_size=8, num_layers=3, **VARIANTS[variant]).double().eval()
-    for size in (1, 5, 64):
-        lengths = torch.randint(1, 40, (size,))
+    for size in (3, 64):
+        lengths = torch.randint(1, 25, (size,))
         # Padding is filled with noise: whatever is there must not matter.
-        x = torch.randn(size, 40, 6, dtype=torch.float64)
+        x = torch.randn(size, 25, 6, dtype=torch.float64)
         batch, out_lengths = encoder(x, lengths)
-        for b, length in enumerate(lengths.tolist()[:8]):
+        for b, length in enumerate(lengths.tolist()[:3]):
             alone, alone_length = encoder(x[b : b + 1, :length], lengths[b : b + 1])
             n = encoder.output_length(length)
             assert alone_length.item() == out_lengths[b].item() == n == alone.shape[1]
@@ -190,7 +188,6 @@ def test_chunks_see_their_right_context_and_no_more():
     assert moved.tolist() == [False] * 4 + [True] * 8
 
 
-@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize(
     "options",
     [
@@ -201,15 +198,14 @@ def test_chunks_see_their_right_context_and_no_more():
     ],
     ids=["one direction", "look-ahead", "pyramid", "chunks"],
 )
-@pytest.mark.parametrize("step", [1, 7, 100])
-@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize("step", [1, 7])
 def test_a_stream_gives_what_all_at_once_gives(cell, options, step):
     torch.manual_seed(0)
     encoder = RecurrentEncoder(6, cell, hidden_size=8, num_layers=3, **options).eval()
-    x = torch.randn(2, 43, 6)
-    whole, _ = encoder(x, torch.tensor([43, 43]))
+    x = torch.randn(2, 23, 6)
+    whole, _ = encoder(x, torch.tensor([23, 23]))
     state, outputs = None, []
-    for start in range(0, 43, step):
+    for start in range(0, 23, step):
         y, state = encoder.stream(x[:, start : start + step], state)
         outputs.append(y)
     y, state = encoder.stream(x[:, :0], state, final=True)
@@ -223,7 +219,6 @@ def test_a_bidirectional_encoder_does_not_pretend_to_stream():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("cell", CELLS)
 def test_cuda_gives_what_the_cpu_gives(cell):
     torch.manual_seed(0)
     encoder = RecurrentEncoder(6, cell, hidden_size=8).eval()
