@@ -182,11 +182,13 @@ def make_steps(
             return infer
         return train
 
-    contestants = make_contestants(cell, features, hidden, layers)
+    contestants = make_contestants(cell, batch, features, hidden, layers)
     return {name: make(*c) for name, c in contestants.items() if only is None or name in only}
 
 
-def make_contestants(cell: str, features: int, hidden: int, layers: int) -> dict[str, tuple[nn.Module, int]]:
+def make_contestants(
+    cell: str, batch: int, features: int, hidden: int, layers: int
+) -> dict[str, tuple[nn.Module, int]]:
     """Return the contestants that are there: a module (x, lengths) -> y, and the size of y."""
     from torch import nn
     from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -250,7 +252,7 @@ def make_contestants(cell: str, features: int, hidden: int, layers: int) -> dict
     class SpeechBrain(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.rnn = kind(hidden, [None, None, features], num_layers=layers, bidirectional=True)
+            self.rnn = kind(hidden, [batch, None, features], num_layers=layers, bidirectional=True)
 
         def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
             return self.rnn(x)[0]

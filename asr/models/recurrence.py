@@ -250,7 +250,7 @@ class _Recurrence(torch.autograd.Function):
             else:
                 d_x = d_inputs[0] @ w.ih[0]
                 if D == 2:
-                    d_x += (d_inputs[1] @ w.ih[1])[packing.reversal]
+                    d_x += (d_inputs[1] @ w.ih[1]).index_select(0, packing.reversal)
             d_x = d_x.to(x.dtype)
         needed = ctx.needs_input_grad[5:]
         return None, d_x, None, None, None, *(g if n else None for g, n in zip(grads, needed, strict=True))
@@ -265,12 +265,12 @@ def _per_direction(x: Tensor, packing: Packing, D: int, *, split: bool) -> Itera
     """Yield each direction's rows in its order of time: its part of (N, D F) if `split`, else all of it."""
     for d in range(D):
         rows = x.chunk(D, dim=1)[d] if split else x
-        yield rows if d == 0 else rows[packing.reversal]
+        yield rows if d == 0 else rows.index_select(0, packing.reversal)
 
 
 def _join(x: Tensor, packing: Packing) -> Tensor:
     """Put the directions of (D, N, F) side by side, each row at its own time: (N, D F)."""
-    return x[0] if len(x) == 1 else torch.cat([x[0], x[1][packing.reversal]], dim=1)
+    return x[0] if len(x) == 1 else torch.cat([x[0], x[1].index_select(0, packing.reversal)], dim=1)
 
 
 def _steps(x: Tensor, packing: Packing) -> tuple[Tensor, ...]:
