@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from asr.errors import ConfigError
 
 if TYPE_CHECKING:
-    from asr.scoring import Pairing
     from asr.scoring.report import Report
 
 EMBED_MEGABYTES = 25.0
@@ -84,6 +83,7 @@ def _add_reading(group: argparse._ArgumentGroup) -> None:
         action="append",
         default=[],
         dest="names",
+        metavar="NAME",
         help="what to call a system, once for each HYP in their order (default: from the paths)",
     )
 
@@ -191,8 +191,7 @@ def run(args: argparse.Namespace) -> int:
     from asr.scoring import make_normalization, read_many, read_vocabulary, score
     from asr.scoring.report import Report
 
-    if args.embed_audio is not None and args.html is None:
-        raise ConfigError("--embed-audio is for a page; add --html FILE")
+    _check_outputs(args)
     names = _system_names(args.hypotheses, args.names)
     steps = [step for steps in args.normalize for step in steps.split(",")]
     normalization = make_normalization(
@@ -226,12 +225,20 @@ def run(args: argparse.Namespace) -> int:
     }
     vocabulary = None if args.vocabulary is None else read_vocabulary(args.vocabulary, normalization)
     report = Report(
-        scores, reference=args.reference, by=args.by, interval_by=args.interval_by, vocabulary=vocabulary
+        scores,
+        reference=args.reference,
+        by=args.by,
+        interval_by=args.interval_by,
+        vocabulary=vocabulary,
+        pairings=dict(zip(names, pairings, strict=True)),
     )
+    unseen = report.out_of_vocabulary
     _print(report, args)
     _write(report, args)
-    _warn(names, pairings, args.missing)
-    unseen = report.out_of_vocabulary
+    # As the last thing, where it is seen.
+    for name in names:
+        for remark in report.remarks(name):
+            print(f"asr: warning: {f'{name}: ' if len(names) > 1 else ''}{remark}", file=sys.stderr)
     if unseen is not None and all(found.rate == 1 for found in unseen.values()):
         print(
             f"asr: warning: no reference word is in {args.vocabulary}; if case or punctuation differ, add "
@@ -239,6 +246,23 @@ def run(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 0
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Raise ConfigError before any work if an option is idle, or a file would be written over another."""
+    for option in ("--embed-audio", "--title"):
+        if getattr(args, option[2:].replace("-", "_")) is not None and args.html is None:
+            raise ConfigError(f"{option} is for a page; add --html FILE")
+    given = (args.reference, *args.hypotheses, *([args.vocabulary] if args.vocabulary else []))
+    taken = {Path(path).resolve() for path in given}
+    for option, path in (("--csv", args.csv), ("--html", args.html)):
+        if path is None:
+            continue
+        if path.is_dir():
+            raise ConfigError(f"{option} {path}: is a folder; name a file in it")
+        if path.resolve() in taken:
+            raise ConfigError(f"{option} {path}: is another file of this command; choose another name")
+        taken.add(path.resolve())
 
 
 def _system_names(paths: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -311,19 +335,3 @@ def _write(report: Report, args: argparse.Namespace) -> None:
             stems = [f"{n}_{stem}" for n, stem in enumerate(stems, 1)]
         for result, stem, hypothesis in zip(report.scores.values(), stems, args.hypotheses, strict=True):
             write_sclite_files(result, args.sclite_files, stem, ref=args.reference, hyp=hypothesis)
-
-
-def _warn(names: Sequence[str], pairings: Sequence[Pairing], missing: str) -> None:
-    """Say how many utterances had no partner, as the last thing."""
-    done = "counted as deletions" if missing == "delete" else "left out"
-    for name, pairing in zip(names, pairings, strict=True):
-        of = f"{name}: " if len(names) > 1 else ""
-        for note in pairing.notes:
-            print(f"asr: warning: {of}{note}", file=sys.stderr)
-        for what, ids in (
-            (f"references without a hypothesis, {done}", pairing.missing),
-            ("hypotheses without a reference, left out", pairing.extra),
-        ):
-            if ids:
-                first = ", ".join(map(repr, ids[:3]))
-                print(f"asr: warning: {of}{what}: {len(ids)} (first {first})", file=sys.stderr)

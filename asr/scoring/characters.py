@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 _TURKIC = str.maketrans({"I": "ı", "İ": "i"})
 _TURKIC_UPPER = str.maketrans({"i": "İ", "ı": "I"})
@@ -40,22 +41,19 @@ _INNER_APOSTROPHE = re.compile(r"(?<=[^\W_])['’](?=[^\W_])")
 class _ByCategory(dict[int, int | str | None]):
     """A table for `str.translate` that replaces some classes of characters by a space, made as it is used."""
 
-    def __init__(self, classes: str, kept: str = "") -> None:
-        super().__init__(_INVISIBLE)
+    def __init__(self, classes: str, removed: Iterable[int] = ()) -> None:
+        super().__init__(_INVISIBLE | dict.fromkeys(removed))
         self.classes = classes
-        self.kept = kept
 
     def __missing__(self, code: int) -> int | str:
-        character = chr(code)
-        replaced = unicodedata.category(character)[0] in self.classes and character not in self.kept
+        replaced = unicodedata.category(chr(code))[0] in self.classes
         self[code] = " " if replaced else code
         return " " if replaced else code
 
 
 _PUNCTUATION = _ByCategory("P")
-_SYMBOLS = _ByCategory("S")
-# The marks and joiners that make an emoji of several go with it.
-_EMOJI_PARTS = re.compile("[\u200d\ufe0e\ufe0f\u20e3\U000e0020-\U000e007f]")
+# The marks that make an emoji, a keycap or a flag of a character go too.
+_SYMBOLS = _ByCategory("S", [0xFE0E, 0xFE0F, 0x20E3, *range(0xE0020, 0xE0080)])
 
 
 def punctuation(text: str) -> str:
@@ -69,7 +67,7 @@ def symbols(text: str) -> str:
     """Replace symbols by spaces, emoji with all their parts."""
     cleaned = text.translate(_SYMBOLS)
     # A joiner between letters is theirs; one that an emoji leaves behind stands alone.
-    return cleaned if cleaned == text else re.sub(r"(?<!\S)[\u200d\ufe0e\ufe0f\u20e3]+(?!\S)", "", cleaned)
+    return cleaned if cleaned == text else re.sub(r"(?<!\S)\u200d+(?!\S)", "", cleaned)
 
 
 def brackets(text: str) -> str:

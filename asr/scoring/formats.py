@@ -39,6 +39,8 @@ from asr.scoring.timed import (
 
 Format = Literal["auto", "jsonl", "trn", "kaldi", "ctm", "stm", "csv", "tsv", "srt", "vtt", "plain"]
 
+NAMED_FIELDS = ("jsonl", "csv", "tsv")
+
 _TRN = re.compile(r"(.*?)\s*\(([^()\s]+)\)\s*", re.DOTALL)
 _JSON_START = re.compile(r"\s*(\{\s*(\"|$)|\[\s*(\{|$))")
 _TIME = r"(?:\d+\.?\d*|\.\d+)(?:[eE]-?\d+)?"
@@ -95,13 +97,14 @@ def read_transcripts(
     path : Path or str
         UTF-8; a byte-order mark is skipped, and so are blank lines unless the format is plain.
     fmt : str
-        One of `Format`; "auto" tells it from the content.
+        One of `Format`; "auto" tells it from the content and, where that is in doubt, from the file's suffix.
     role : {"ref", "hyp"}
         Which field of a JSON line or table is meant where the file holds both: that of a reference is
         ``text`` (in tables also ``reference``, ``transcript``, ``sentence``, ...), that of a hypothesis
         ``pred_text`` (in tables also ``hyp``, ``prediction``, ...), or the former if there is none.
     id_field, text_field : str, optional
-        JSON key or column that holds the id or the text.
+        JSON key or column that holds the id or the text. `id_field` is for those formats that have named
+        fields; the ids of the others are where they are.
 
     Returns
     -------
@@ -129,10 +132,10 @@ def read_transcripts(
     lines = read_lines(path)
     if fmt == "auto":
         fmt = _detect(path, lines, id_field, text_field)
-    if fmt not in ("jsonl", "csv", "tsv") and (id_field or text_field):
+    if fmt not in NAMED_FIELDS and text_field:
         raise DataError(
-            f"{path}: has no field {id_field or text_field!r}, since its format is {fmt}; only jsonl, csv "
-            f"and tsv have named fields"
+            f"{path}: has no field {text_field!r}, since its format is {fmt}; only jsonl, csv and tsv have "
+            f"named fields"
         )
     words: dict[Channel, list[TimedWord]] = {}
     segments: list[Segment] = []
@@ -237,6 +240,8 @@ def _detect(path: Path, lines: Sequence[Line], id_field: str | None, text_field:
         return "plain"
     if 2 * sum(_TRN.fullmatch(line) is not None for line in content) > len(content):
         return "trn"
+    suffix = path.suffix[1:].lower()
+    named = {"json": "jsonl"}.get(suffix, suffix)
     timed = [fmt for fmt, pattern in (("ctm", _CTM), ("stm", _STM)) if all(map(pattern.fullmatch, content))]
     if timed:
         if "stm" in timed and any(_STM_ONLY.search(line) for line in content):
@@ -246,16 +251,23 @@ def _detect(path: Path, lines: Sequence[Line], id_field: str | None, text_field:
         decimal = [f for f in timed if any("." in cell for c in content for cell in c.split()[numbers[f]])]
         if len(decimal) == 1:
             return decimal[0]
+        if named in timed:
+            return named
         raise DataError(
             f"{path}: cannot tell whether the numbers in each line, such as {shown(content[0])}, are times "
             f"or words; name the --format, {', '.join(timed)}, kaldi or plain"
         )
+    # A single bad line hides a format that the file's name gives away; its reader will name that line.
+    if named in ("ctm", "stm"):
+        return named
     words = [line.split() for line in filled]
     firsts = [line_words[0] for line_words in words]
     is_text = any(len(line_words) > 1 for line_words in words)
     ids = all("_" in first or _is_mixed(first) for first in firsts) and (len(firsts) > 1 or "_" in firsts[0])
     if ids and is_text:
         return "kaldi"
+    if named in ("jsonl", "trn", "csv", "tsv", "srt", "vtt"):
+        return named
     if ids or (
         is_text and all(re.search(r"[\d_-]", first) for first in firsts) and len(set(firsts)) == len(firsts)
     ):

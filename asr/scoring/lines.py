@@ -42,9 +42,7 @@ def read_lines(path: Path) -> list[Line]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(
-            f"{path}: cannot read these transcripts ({error.strerror}); check the path"
-        ) from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     for start, kind in _KINDS.items():
         if data.startswith(start):
             raise DataError(f"{path}: is {kind}, not text; give a file of transcripts")

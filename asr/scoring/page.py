@@ -110,6 +110,7 @@ def _system(report: Report, name: str, path: str) -> dict[str, Any]:
     return {
         "name": name,
         "path": path,
+        "remarks": report.remarks(name),
         "rates": {rate: _finite(getattr(score, rate)) for rate in ("wer", "cer", "ser", "mer", "wil")},
         "interval": [_finite(bound) for bound in report.intervals[name]],
         "totals": score.counts.sum(axis=0).tolist(),

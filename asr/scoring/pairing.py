@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, Literal
 
 from asr.errors import DataError
 from asr.scoring.division import divide, first_few
-from asr.scoring.formats import Transcripts, read_transcripts
+from asr.scoring.formats import NAMED_FIELDS, Transcripts, read_transcripts
 
 Missing = Literal["error", "delete", "skip"]
 
@@ -42,6 +43,16 @@ class Pairing:
     fields: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     alternatives: bool | None = None
+
+    @property
+    def remarks(self) -> list[str]:
+        """The notes, and how many utterances had no partner and what was done about it, a sentence each."""
+        done = "counted as deletions" if {*self.missing} & self.references.keys() else "left out"
+        unpaired = (
+            (f"references without a hypothesis, {done}", self.missing),
+            ("hypotheses without a reference, left out", self.extra),
+        )
+        return [*self.notes, *(f"{what}: {len(ids)} {first_few(ids)}" for what, ids in unpaired if ids)]
 
 
 def pair(
@@ -171,6 +182,11 @@ def read_many(
         read_transcripts(hypothesis, hyp_fmt or fmt, role="hyp", id_field=id_field, text_field=hyp_text_field)
         for hypothesis in hypotheses
     ]
+    if id_field is not None and not any(file.format in NAMED_FIELDS for file in (said, *recognised)):
+        raise DataError(
+            f"{said.path}: has no field {id_field!r}, since its format is {said.format}; only jsonl, csv and "
+            f"tsv have named fields"
+        )
     divided = divide(said, recognised)
     braces = any(_has_alternatives(file) for file in (said, *recognised))
     pairings = []
@@ -183,7 +199,7 @@ def read_many(
             replace(
                 found,
                 fields={id: hyp_fields.get(id, {}) | fields.get(id, {}) for id in found.references},
-                notes=division.notes,
+                notes=(*division.notes, *_notes_on_sameness(said, file)),
                 alternatives=True if braces else None,
             )
         )
@@ -211,17 +227,25 @@ def _check_plain(said: Transcripts, recognised: Transcripts) -> None:
         )
 
 
+def _notes_on_sameness(said: Transcripts, recognised: Transcripts) -> list[str]:
+    """Say if a file seems to be scored against itself, as a manifest without predictions would be."""
+    if os.path.samefile(said.path, recognised.path) and said.texts == recognised.texts:
+        return [f"all hypotheses equal their references, and both were read from {said.path}"]
+    return []
+
+
 def _has_alternatives(file: Transcripts) -> bool:
     return file.format in ("trn", "stm", "ctm") and any("{" in text for text in file.texts.values())
 
 
 def _only(pairing: Pairing, ids: set[str]) -> Pairing:
-    if len(ids) == len(pairing.references):
+    left = [id for id in pairing.references if id not in ids]
+    if not left:
         return pairing
     return replace(
         pairing,
         references={id: text for id, text in pairing.references.items() if id in ids},
         hypotheses={id: text for id, text in pairing.hypotheses.items() if id in ids},
-        missing=(*pairing.missing, *(id for id in pairing.references if id not in ids)),
+        notes=(*pairing.notes, f"left out since another system lacks them: {len(left)} {first_few(left)}"),
         fields={id: fields for id, fields in pairing.fields.items() if id in ids},
     )

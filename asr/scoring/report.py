@@ -20,6 +20,7 @@ from asr.scoring.confusions import (
 from asr.scoring.wer import Score, confidence_interval
 
 if TYPE_CHECKING:
+    from asr.scoring.pairing import Pairing
     from asr.scoring.statistics import Comparison
 
 CSV_COLUMNS = (
@@ -53,6 +54,8 @@ class Report:
         What every bootstrap draws: "utterance", or a field such as "speaker".
     vocabulary : collection of str, optional
         Words that the systems could know.
+    pairings : mapping of name to Pairing, optional
+        What the scores were read from, to say which utterances had no partner.
 
     Raises
     ------
@@ -75,6 +78,7 @@ class Report:
         by: Sequence[str] = (),
         interval_by: str = "utterance",
         vocabulary: Collection[str] | None = None,
+        pairings: Mapping[str, Pairing] | None = None,
     ) -> None:
         if not scores:
             raise ConfigError("no score to report; give at least one")
@@ -94,6 +98,7 @@ class Report:
             group_by(self.baseline, field) for field in dict.fromkeys(by)
         )
         self._vocabulary = vocabulary
+        self._pairings = pairings or {}
         self._cached_comparison = cache(self._compare)
         self._cached_errors = cache(lambda name: frequent_errors(self.scores[name]))
         self._cached_difference = cache(lambda a, b: difference(self.scores[a], self.scores[b]))
@@ -122,6 +127,10 @@ class Report:
         """Return the words that each of two systems gets right and the other does not."""
         return self._cached_difference(a, b)
 
+    def remarks(self, name: str) -> list[str]:
+        """Return what was not scored as it stands in a system's files, a sentence each."""
+        return self._pairings[name].remarks if name in self._pairings else []
+
     def _compare(self, a: str, b: str) -> Comparison:
         from asr.scoring.statistics import compare
 
@@ -131,8 +140,9 @@ class Report:
         """Return the report for JSON.
 
         One system's report is its score's own dictionary, with ``breakdowns``, ``most_frequent``,
-        ``worst``, ``out_of_vocabulary`` and ``utterances`` where these were asked for. Several systems are a
-        list ``systems`` of those, each with its ``name``, and ``comparisons`` of the first with each other.
+        ``worst``, ``out_of_vocabulary`` and ``utterances`` where these were asked for; of files also
+        ``missing`` and ``extra``, the ids without a partner, and ``remarks``. Several systems are a list
+        ``systems`` of those, each with its ``name``, and ``comparisons`` of the first with each other.
 
         Parameters
         ----------
@@ -163,6 +173,10 @@ class Report:
             interval = [bound if bound == bound else None for bound in bounds]
             system |= {"wer_interval" if score.unit == "word" else "cer_interval": interval}
             system |= {"interval_by": self.interval_by}
+        if name in self._pairings:
+            pairing = self._pairings[name]
+            system |= {"missing": list(pairing.missing), "extra": list(pairing.extra)}
+            system["remarks"] = pairing.remarks
         if self.groupings:
             system["breakdowns"] = {
                 grouping.field: [group.to_dict() for group in grouping.split(score)]
@@ -197,7 +211,8 @@ class Report:
         """Yield one table of everything, a row a dictionary with keys of `CSV_COLUMNS`.
 
         The column ``table`` tells what a row is about: "all", the field of a breakdown, "substitution",
-        "deletion", "insertion", "out_of_vocabulary" or "utterance". Cells without a meaning are left out.
+        "deletion", "insertion", "out_of_vocabulary", "utterance", or "missing" and "extra" for ids without a
+        partner. Cells without a meaning are left out.
         """
         for name, score in self.scores.items():
             start = {"system": name, "table": "all"}
@@ -225,6 +240,10 @@ class Report:
             ):
                 row = {"table": "utterance", "group": id, "reference": said, "hypothesis": recognised}
                 yield start | row | {"utterances": 1} | _counts(counts_)
+            if name in self._pairings:
+                for table in ("missing", "extra"):
+                    for id in getattr(self._pairings[name], table):
+                        yield start | {"table": table, "group": id}
 
 
 def _utterance(score: Score, index: int) -> dict[str, Any]:

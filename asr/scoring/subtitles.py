@@ -92,7 +92,7 @@ def _blocks(path: Path, lines: Sequence[Line], webvtt: bool) -> Iterator[tuple[i
                     path,
                     block[0][0],
                     f"no times with {shown(first)}",
-                    "remove blank lines within a subtitle, or give it its line of times",
+                    "give it its `HH:MM:SS,mmm --> HH:MM:SS,mmm`, or remove blank lines within a subtitle",
                 )
         block = []
 

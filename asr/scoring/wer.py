@@ -249,8 +249,9 @@ def _refuse_groups(references: Mapping[str, str]) -> bool:
     for id, text in references.items():
         if has_group(text):
             raise DataError(
-                f"utterance {id!r}: the reference holds alternatives in braces; say `alternatives=True` to "
-                f"score the one that fits best, or False to score braces as words"
+                f"utterance {id!r}: the reference holds alternatives in braces; score the one that fits best "
+                f"with --alternatives (`alternatives=True`), or braces as words with --no-alternatives "
+                f"(`alternatives=False`)"
             )
     return False
 

@@ -18,6 +18,7 @@ from asr.scoring.pairing import Missing
 from asr.scoring.wer import Align
 
 REFERENCES = {"s-1": "the cat sat", "s-2": "Hello world", "s-3": "good bye my dear now"}
+PAIRED = {"missing": [], "extra": [], "remarks": []}
 HYPOTHESES = {"s-1": "the bat sat", "s-2": "hello world", "s-3": "good my dear now then"}
 
 
@@ -34,7 +35,7 @@ def files(tmp_path):
 def test_json_is_one_object_equal_to_the_score(files, capsys):
     assert main(["score", *files, "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert printed == score(REFERENCES, HYPOTHESES).to_dict()
+    assert printed == score(REFERENCES, HYPOTHESES).to_dict() | PAIRED
     assert (printed["wer"], printed["num_words"], printed["hits"]) == (4 / 10, 10, 7)
     assert {"cer", "substitutions", "deletions", "insertions"} < set(printed)
 
@@ -81,11 +82,22 @@ def test_lowercase_ignores_case(files, capsys):
 )
 def test_what_has_no_partner_is_said_on_stderr(files, tmp_path, capsys, missing, num_words, done):
     (tmp_path / "hyp").write_text("the cat sat (s-1)\ngood bye my dear now (s-3)\nextra (s-4)\n")
-    assert main(["score", *files, "--json", "--missing", missing]) == 0
+    outputs = [str(tmp_path / "all.csv"), str(tmp_path / "page.html")]
+    options = ["--json", "--missing", missing, "--csv", outputs[0], "--html", outputs[1]]
+    assert main(["score", *files, *options]) == 0
     captured = capsys.readouterr()
-    assert json.loads(captured.out)["num_words"] == num_words
+    printed = json.loads(captured.out)
+    assert printed["num_words"] == num_words
     warnings = captured.err.splitlines()
     assert len(warnings) == 2
+    # So do the object, the table and the page, which are read without the terminal.
+    assert (printed["missing"], printed["extra"]) == (["s-2"], ["s-4"])
+    assert [f"asr: warning: {remark}" for remark in printed["remarks"]] == warnings
+    with open(outputs[0], newline="") as file:
+        rows = [(row["table"], row["group"]) for row in csv.DictReader(file)]
+    assert rows[-2:] == [("missing", "s-2"), ("extra", "s-4")]
+    with open(outputs[1]) as file:
+        assert json.dumps(printed["remarks"], separators=(",", ":")) in file.read()
     assert f"references without a hypothesis, {done}: 1 (first 's-2')" in warnings[0]
     assert "hypotheses without a reference, left out: 1 (first 's-4')" in warnings[1]
 
@@ -116,7 +128,8 @@ def test_the_steps_of_normalisation_can_be_listed(capsys):
 def test_characters_can_be_what_counts(files, capsys):
     main(["score", *files, "--json", "--cer", "--top", "1"])
     printed = json.loads(capsys.readouterr().out)
-    assert printed == Report({"x": score(REFERENCES, HYPOTHESES, unit="character")}).to_dict(top=1)
+    expected = Report({"x": score(REFERENCES, HYPOTHESES, unit="character")}).to_dict(top=1)
+    assert printed == expected | PAIRED
     assert printed["most_frequent"]["deletions"][0]["reference"] in "bye "
     main(["score", *files, "--cer", "--top", "3", "--worst", "1"])
     printed = capsys.readouterr().out
@@ -237,6 +250,10 @@ def test_files_are_written(manifests, tmp_path, capsys):
     ("options", "message"),
     [
         (["--embed-audio"], "--embed-audio is for a page; add --html FILE"),
+        (["--title", "x"], "--title is for a page; add --html FILE"),
+        (["--csv", "."], "--csv .: is a folder"),
+        (["--csv", "REF"], "ref: is another file of this command"),
+        (["--csv", "x", "--html", "x"], "--html x: is another file of this command"),
         (["--name", "a", "--name", "b"], "--name: 2 for 1 hypotheses"),
         (["--by", "sex"], "field 'sex' is not known of any utterance; choose one of"),
         (["--interval-by", "sex"], "sex"),
@@ -254,6 +271,7 @@ def test_a_mistake_is_one_line_and_status_2(files, options, message, tmp_path, m
     assert error.startswith("asr: error: ")
     assert error.count("\n") == 1
     assert message in error
+    assert (tmp_path / "ref").read_text().startswith("the cat sat (s-1)\n")
 
 
 @pytest.mark.parametrize(
@@ -263,6 +281,24 @@ def test_a_wrong_value_is_named(files, options, capsys):
     with pytest.raises(SystemExit):
         main(["score", *files, *options])
     assert f"argument {options[0]}: " in capsys.readouterr().err
+
+
+def test_a_vocabulary_of_words_is_refused_before_characters_are_scored(files, capsys):
+    assert main(["score", *files, "--vocabulary", files[0], "--cer"]) == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_a_file_scored_against_itself_is_pointed_out(files, capsys):
+    assert main(["score", files[0], files[0]]) == 0
+    assert "all hypotheses equal their references, and both were read from" in capsys.readouterr().err
+
+
+def test_alternatives_that_nobody_decided_on_name_the_options(manifests, tmp_path, capsys):
+    (tmp_path / "test.jsonl").write_text('{"id": "s-1", "text": "the { cat / dog } sat"}\n')
+    assert main(["score", *manifests[:2], "--missing", "skip"]) == 2
+    error = capsys.readouterr().err
+    assert "--alternatives" in error
+    assert "--no-alternatives" in error
 
 
 def test_a_bad_file_ends_in_one_line_and_status_2(files, tmp_path, capsys):

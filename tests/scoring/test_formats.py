@@ -145,10 +145,33 @@ def test_a_malformed_file_is_named_with_its_line(tmp_path, fmt, content, message
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.srt", "1\n00:00:01,000 -> 00:00:02,000\nx\n", "x.srt:1: no times with '1'"),
+        ("x.trn", "x (s-1\ny (s-2)\n", "x.trn:1: does not end in"),
+        ("x.ctm", "f_1 A 0.1 0.2 x\nf_1 A 0.3 O.2 y\n", "x.ctm:2: time is 'O.2'"),
+        ("x.stm", "f_1 A s 0.1 1.2 x\nf_1 A s 1.3 y\n", "x.stm:2: time is 'y'"),
+        ("x.csv", "u1,x\nu2,y\n", r"x.csv:1: which column is the id. \(u1, x\)"),
+    ],
+)
+def test_a_bad_line_does_not_turn_a_file_with_a_telling_name_into_plain_text(
+    tmp_path, name, content, message
+):
+    with pytest.raises(DataError, match=message):
+        read_transcripts(_write(tmp_path, content, name))
+
+
+def test_a_name_decides_whether_numbers_are_times(tmp_path):
+    assert read_transcripts(_write(tmp_path, "f A 1 2 x\n", "x.ctm")).format == "ctm"
+    # What the content tells is not overruled.
+    assert read_transcripts(_write(tmp_path, "s_1 x\ns_2 y\n", "x.tsv")).format == "kaldi"
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(DataError, match="nowhere: cannot read"):
+    with pytest.raises(DataError, match="nowhere: cannot be read"):
         read_transcripts(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="cannot read"):
+    with pytest.raises(DataError, match="cannot be read"):
         read_transcripts(tmp_path)
 
 

@@ -33,6 +33,14 @@ def test_the_reference_says_what_a_field_is(tmp_path):
     assert read_pair(reference, hypothesis).fields == {"u": {"speaker": "ann", "beam": 8}}
 
 
+def test_the_field_of_the_id_is_for_files_that_have_fields(tmp_path):
+    reference = write(tmp_path, "ref", '{"utt": "s-1", "text": "x"}\n')
+    hypothesis = write(tmp_path, "hyp", "y (s-1)\n")
+    assert read_pair(reference, hypothesis, id_field="utt").hypotheses == {"s-1": "y"}
+    with pytest.raises(DataError, match="hyp: has no field 'utt', since its format is trn"):
+        read_pair(hypothesis, hypothesis, id_field="utt")
+
+
 def test_one_table_may_hold_both_sides(tmp_path):
     path = write(tmp_path, "both.csv", "id,reference,a,b\nu,x,y,z\n")
     pairing = read_pair(path, path, hyp_text_field="b")
@@ -68,7 +76,11 @@ def test_several_systems_get_the_same_utterances(tmp_path):
     systems = [write(tmp_path, "a", "x (s-1)\ny (s-2)\n"), write(tmp_path, "b", "z (s-3)\ny (s-2)\n")]
     skipped = read_many(reference, systems, missing="skip")
     assert [list(pairing.hypotheses) for pairing in skipped] == [["s-2"], ["s-2"]]
-    assert [set(pairing.missing) for pairing in skipped] == [{"s-1", "s-3"}] * 2
+    assert [pairing.missing for pairing in skipped] == [("s-3",), ("s-1",)]
+    assert skipped[0].remarks == [
+        "left out since another system lacks them: 1 (first 's-1')",
+        "references without a hypothesis, left out: 1 (first 's-3')",
+    ]
     deleted = read_many(reference, systems, missing="delete")
     assert [pairing.hypotheses["s-1"] for pairing in deleted] == ["x", ""]
     assert deleted[0].references == deleted[1].references

@@ -11,6 +11,9 @@ function showTop() {
   if (DATA.alternatives) facts.push("Alternatives: the best of each");
   if (DATA.optional_words) facts.push("Words in parentheses: optional");
   $("#about").textContent = facts.join(" · ");
+  for (const { name, remarks } of SYSTEMS) {
+    for (const remark of remarks) $("#top").append(el("p", { class: "note" }, several ? `${name}: ${remark}` : remark));
+  }
   $("#rate-name").textContent = RATE;
 }
 

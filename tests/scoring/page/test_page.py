@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from asr.scoring import Report, difference, frequent_errors, group_by, make_page, score
+from asr.scoring import Report, difference, frequent_errors, group_by, make_page, pair, score
 
 HOSTILE = [
     "</script><script>document.title='broken'</script>",
@@ -103,6 +103,17 @@ def _fields(references):
 def hundred():
     references, hypotheses = _random_texts(100)
     return score(references, hypotheses, fields=_fields(references))
+
+
+def test_utterances_without_a_partner_are_said(show):
+    pairing = pair({"a": "x y", "b": "z"}, {"a": "x y", "<c>": "z"}, "delete")
+    result = score(pairing.references, pairing.hypotheses)
+    page, _ = show({"mine": result}, pairings={"mine": pairing})
+    notes = page.run("return [...document.querySelectorAll('#top .note')].map(note => note.textContent)")
+    assert notes == [
+        "references without a hypothesis, counted as deletions: 1 (first 'b')",
+        "hypotheses without a reference, left out: 1 (first '<c>')",
+    ]
 
 
 def test_the_numbers_are_those_of_the_score(show, hundred):
