@@ -1,6 +1,7 @@
 """The one-file model: what goes in comes out; what is not a model is refused in one line."""
 
 import errno
+import gzip
 import json
 import os
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from asr import container
 from asr.errors import ModelError
 from asr.files import atomic_write
 from asr.model_file import load_model, pick_device, read_header, save_model
@@ -56,6 +58,54 @@ def test_a_saved_model_recognises_as_before(tmp_path):
     assert torch.equal(found, expected)
     assert loaded.max_train_seconds == 9.5
     assert loaded.output_length(1.0) == found.shape[1]
+
+
+ARPA = """\\data\\
+ngram 1=5
+ngram 2=1
+
+\\1-grams:
+-99\t<s>\t0
+-0.5\t</s>
+-2\t<unk>\t0
+-0.6\tab\t0
+-0.6\tc\t0
+
+\\2-grams:
+-0.1\t<s> ab
+
+\\end\\
+"""
+
+
+def test_a_decoders_files_travel_with_the_model_byte_for_byte(tmp_path, model):
+    recognizer = load_model(model, device="cpu")
+    weights = {key: tensor.clone() for key, tensor in recognizer.state_dict().items()}
+    assets = {"lm": gzip.compress(ARPA.encode()), "lexicon": b"ab\tab\nc\tc\n"}
+    config = {"_target_": "asr.decoding.beam.BeamDecoder", "lm_weight": 0.5, "unknown_words": "refuse"}
+    recognizer.use_decoder(config, assets)
+    save_model(tmp_path / "tuned.asr", recognizer, {})
+    loaded = load_model(tmp_path / "tuned.asr", device="cpu")
+    assert loaded.decoder.assets == assets
+    assert loaded.config["decoder"] == config
+    assert loaded.state_dict().keys() == weights.keys()
+    assert all(torch.equal(tensor, weights[key]) for key, tensor in loaded.state_dict().items())
+    waves, lengths = torch.randn(2, 8000), torch.tensor([8000, 5000])
+    assert loaded.recognize(waves, lengths) == recognizer.recognize(waves, lengths)
+    loaded.use_decoder({"_target_": "asr.decoding.greedy.GreedyDecoder"})
+    save_model(tmp_path / "greedy.asr", loaded, {})
+    assert not any("asset" in key for key in container.read_tensors(tmp_path / "greedy.asr"))
+
+
+def test_a_damaged_file_inside_is_named(tmp_path, model):
+    tensors = container.read_tensors(model)
+    header = read_header(model)
+    header["config"]["decoder"] = {"_target_": "asr.decoding.beam.BeamDecoder"}
+    tensors["asset/lm"] = torch.frombuffer(bytearray(ARPA.encode()[:40]), dtype=torch.uint8)
+    container.write(model, "asr-model", header, tensors)
+    with pytest.raises(ModelError, match="language model has no section") as error:
+        load_model(model, device="cpu")
+    assert str(error.value).startswith(str(model))
 
 
 def test_a_utterance_alone_and_in_a_padded_batch_has_the_same_log_probs_and_text(model):

@@ -12,39 +12,24 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import groupby
 
-import numpy as np
 import torch
-from flashlight.lib.text.decoder import (
-    CriterionType,
-    LexiconFreeDecoder,
-    LexiconFreeDecoderOptions,
-    ZeroLM,
-)
 from torch import Tensor
 
 from asr.decoding.base import Decoder
 from asr.decoding.confidence import Calibration
-from asr.decoding.fusion import INCOMPLETE, Fusion, UnknownWords, list_words
+from asr.decoding.fit import check_hotword, compare
+from asr.decoding.forward import ctc_scores
+from asr.decoding.fusion import UnknownWords
 from asr.decoding.lexicon import Lexicon
-from asr.decoding.scorers import Unit, load_scorer, symbol_of
-from asr.decoding.timing import TokenSpan, force_align, group_tokens, group_words
-from asr.errors import DataError
-from asr.lm.alphabet import compare_alphabet
-from asr.models.ctc import BLANK, ctc_loss
+from asr.decoding.scorers import Unit, load_scorer
+from asr.decoding.search import Found, Search, search_in_worker, start_worker
+from asr.decoding.timing import TokenSpan, force_align, group_words
 from asr.types import Hypothesis, Word
 
 BEAM_THRESHOLD = 10.0
 BEAM_SIZE_TOKEN = 10
 """Enough that on AN4 a beam four times as wide, with twice the threshold, finds no better text."""
-
-RERANK_MARGIN = 0.1
-"""Nats within which the beam's own scores are not trusted to rank the best texts..."""
-RERANK_MOST = 3
-"""...and how many of these get their exact scores, if no more are asked for."""
-
-_NO_TOKEN = -1  # what flashlight writes before the first and after the last frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +157,9 @@ class BeamDecoder(Decoder):
             self.lexicon = Lexicon.from_stored(self.assets["lexicon"].decode())
         elif self.scorer is not None and self.scorer.unit == "word":
             self.lexicon = Lexicon.from_words(self.scorer.vocabulary)
-        self._search: _Search | None = None
+        self._search: Search | None = None
         self._pool: ProcessPoolExecutor | None = None
-        self._pool_search: _Search | None = None
+        self._pool_search: Search | None = None
 
     def prepare(self, pieces: Sequence[str]) -> list[str]:
         """Make ready for a model's tokens, and see that all fits together.
@@ -193,76 +178,11 @@ class BeamDecoder(Decoder):
         DataError
             If a hotword cannot be written, or the tokens spell no word of the language model or lexicon.
         """
-        notes = self._compare(pieces)
+        notes = compare(self, pieces)
         for hotword in self.hotwords:
-            self._check_hotword(hotword, pieces)
-        self._search = _Search(self, tuple(pieces))
+            check_hotword(self, hotword, pieces)
+        self._search = Search(self, tuple(pieces))
         return notes
-
-    def _compare(self, pieces: Sequence[str]) -> list[str]:
-        """See whether language model, lexicon and tokens speak of the same words; return what is unusual."""
-        notes = []
-        if "lexicon" in self.assets and self.lexicon is not None:
-            words = self.lexicon.vocabulary
-            unspellable = self.lexicon.unspellable(pieces)
-            if len(unspellable) == len(words):
-                raise DataError(
-                    f"no word of the lexicon can be spelled with the model's tokens, such as {words[0]!r}; "
-                    "bring it to the model's alphabet and case"
-                )
-            if unspellable:
-                notes.append(
-                    f"{len(unspellable)} of the lexicon's {len(words)} words cannot be spelled with the "
-                    f"model's tokens and will never be recognised, such as {unspellable[0]!r}"
-                )
-            if self.scorer is not None and self.scorer.unit == "word":
-                known = set(self.scorer.vocabulary)
-                missing = [word for word in words if word not in known]
-                if len(missing) == len(words):
-                    raise DataError(
-                        f"the language model has no word of the lexicon, such as {words[0]!r}; bring both to "
-                        "the same spelling and case"
-                    )
-                if missing:
-                    notes.append(
-                        f"{len(missing)} of the lexicon's {len(words)} words are unknown to the language "
-                        f"model, such as {missing[0]!r}"
-                    )
-        elif self.scorer is not None and self.scorer.unit == "piece":
-            lacking = sorted(set(map(symbol_of, pieces[1:])) - set(self.scorer.vocabulary))
-            if lacking:
-                raise DataError(
-                    f"the language model lacks {len(lacking)} of the model's {len(pieces) - 1} tokens, such "
-                    f"as {lacking[0]!r}; train it on text in these tokens"
-                )
-        elif self.scorer is not None:
-            for problem in compare_alphabet(self.scorer.vocabulary, pieces):
-                if problem.severity == "error":
-                    raise DataError(problem.message)
-                notes.append(problem.message)
-        return notes
-
-    def _check_hotword(self, hotword: str, pieces: Sequence[str]) -> None:
-        if not hotword:
-            raise DataError("a hotword is empty; leave it out")
-        if not can_spell(hotword, pieces):
-            known = set("".join(pieces))
-            bad = [char for char in hotword if char not in known]
-            reason = (
-                f"has {bad[0]!r}, which the model has no token for" if bad else "is not made of its tokens"
-            )
-            raise DataError(
-                f"hotword {hotword!r} cannot be spelled: it {reason}; write it in the model's "
-                "alphabet and case"
-            )
-        if self.unknown_words == "refuse" and self.lexicon is not None:
-            words = set(self.lexicon.vocabulary)
-            outside = [word for word in hotword.split() if word not in words]
-            if outside:
-                raise DataError(
-                    f"hotword {hotword!r}: {outside[0]!r} is outside the lexicon, and words outside it are "
-                    "refused; add it to the lexicon or set unknown_words=spell"
-                )
 
     def __call__(
         self, log_probs: Tensor, lengths: Tensor, pieces: Sequence[str], frame_shift: float
@@ -344,12 +264,12 @@ class BeamDecoder(Decoder):
         inputs = [frames[b, :length].contiguous().numpy() for b, length in enumerate(lengths.tolist())]
         count = max(n, self.num_best)
         if self.num_workers > 1 and len(inputs) > 1 and sys.platform == "linux":
-            found = list(self._workers(search).map(_search_in_worker, inputs, [count] * len(inputs)))
+            found = list(self._workers(search).map(search_in_worker, inputs, [count] * len(inputs)))
         else:
             found = [search(emissions, count) for emissions in inputs]
         return [self._rank(texts, torch.from_numpy(x))[:n] for texts, x in zip(found, inputs, strict=True)]
 
-    def _workers(self, search: _Search) -> ProcessPoolExecutor:
+    def _workers(self, search: Search) -> ProcessPoolExecutor:
         """Return the processes; forked, so that they share the language model's memory."""
         if self._pool is None or self._pool_search is not search:
             self.close()
@@ -357,7 +277,7 @@ class BeamDecoder(Decoder):
             self._pool = ProcessPoolExecutor(
                 self.num_workers,
                 mp_context=multiprocessing.get_context("fork"),
-                initializer=_start_worker,
+                initializer=start_worker,
                 initargs=(search,),
             )
         return self._pool
@@ -394,131 +314,3 @@ class BeamDecoder(Decoder):
         for candidate in candidates:
             best.setdefault(candidate.text, candidate)
         return list(best.values())
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A text as the beam has it: all but the exact acoustic score; see `Candidate`."""
-
-    text: str
-    tokens: tuple[int, ...]
-    words: tuple[tuple[str, int], ...]
-    language: float
-    bonus: float
-    num_unknown: int
-
-
-class _Search:
-    """flashlight's decoder for one model's tokens."""
-
-    def __init__(self, decoder: BeamDecoder, pieces: tuple[str, ...]) -> None:
-        self.pieces = pieces
-        self.fusion: Fusion | None = None
-        if decoder.scorer or decoder.lexicon or decoder.hotwords or decoder.word_bonus:
-            self.fusion = Fusion(
-                pieces,
-                decoder.scorer,
-                decoder.lexicon,
-                decoder.unknown_words,
-                decoder.hotwords,
-                # In the search the first language model stands in for the one that rescores.
-                lm_weight=decoder.lm_weight + (decoder.rescore_weight if decoder.rescorer else 0.0),
-                word_bonus=decoder.word_bonus,
-                hotword_boost=decoder.hotword_boost,
-            )
-        options = LexiconFreeDecoderOptions(
-            beam_size=decoder.beam_size,
-            beam_size_token=decoder.beam_size_token,
-            beam_threshold=decoder.beam_threshold,
-            lm_weight=1.0,  # the weights are inside `Fusion`
-            sil_score=0.0,
-            log_add=True,
-            criterion_type=CriterionType.CTC,
-        )
-        self._lm = self.fusion or ZeroLM()  # flashlight does not keep it alive
-        self._decoder = LexiconFreeDecoder(options, self._lm, _NO_TOKEN, BLANK, [])
-
-    def __call__(self, emissions: np.ndarray, count: int) -> list[Found]:
-        """Return at least `count` texts for float32 (T, V), if there are so many, best first."""
-        results = self._decoder.decode(emissions.ctypes.data, *emissions.shape)
-        threshold = results[0].score - RERANK_MARGIN
-        first = max(count, RERANK_MOST)
-        chosen = [r for i, r in enumerate(results[:first]) if i < count or r.score >= threshold]
-        found = [collapse(result.tokens) for result in chosen]
-        if self.fusion is None:
-            # So that nothing less probable than the best path's text is ever given.
-            greedy = collapse(emissions.argmax(axis=1).tolist())
-            found += [greedy] if greedy not in found else []
-        return [self._describe(tokens) for tokens in found]
-
-    def _describe(self, tokens: tuple[int, ...]) -> Found:
-        if self.fusion is None:
-            text = " ".join("".join([self.pieces[token] for token in tokens]).split())
-            ends = [everything[-1] + 1 for _, everything in group_tokens(tokens, self.pieces)]
-            return Found(text, tokens, tuple(zip(text.split(), ends, strict=True)), 0.0, 0.0, 0)
-        reading, value = self.fusion.end(self.fusion.find(tokens))
-        words = tuple(list_words(reading.words))
-        bonus = value - self.fusion.lm_weight * reading.language
-        if reading.text:  # the audio ends within a word that the lexicon lacks: give what comes before it
-            tokens = tokens[: words[-1][1] if words else 0]
-            bonus -= INCOMPLETE
-        return Found(
-            " ".join(word for word, _ in words),
-            tokens,
-            words,
-            reading.language,
-            bonus,
-            reading.num_unknown,
-        )
-
-
-def collapse(path: Sequence[int]) -> tuple[int, ...]:
-    """Merge repeats and drop blanks of a path as flashlight writes it."""
-    return tuple(token for token, _ in groupby(path) if token > BLANK)
-
-
-def ctc_scores(log_probs: Tensor, sequences: Sequence[Sequence[int]]) -> list[float]:
-    """Return the natural logarithm of each token sequence's CTC probability, all alignments added up.
-
-    Parameters
-    ----------
-    log_probs : Tensor, float32 or float64, (T, V)
-    sequences : sequence of sequences of int
-        Without blanks.
-    """
-    lengths = torch.tensor([len(sequence) for sequence in sequences])
-    longest = max(map(len, sequences))
-    targets = torch.tensor([[*sequence, *[BLANK] * (longest - len(sequence) + 1)] for sequence in sequences])
-    frames = log_probs.expand(len(sequences), *log_probs.shape)
-    num_frames = torch.full((len(sequences),), len(log_probs))
-    return (-ctc_loss(frames, num_frames, targets, lengths)).tolist()
-
-
-def can_spell(text: str, pieces: Sequence[str]) -> bool:
-    """Tell whether pieces joined together spell a text, with or without a space before it."""
-    available = set(pieces[1:])
-    longest = max(map(len, available))
-
-    def spells(string: str) -> bool:
-        reached = {0}
-        for end in range(1, len(string) + 1):
-            starts = range(max(0, end - longest), end)
-            if any(start in reached and string[start:end] in available for start in starts):
-                reached.add(end)
-        return len(string) in reached
-
-    return spells(text) or spells(" " + text)
-
-
-_worker_search: _Search | None = None
-
-
-def _start_worker(search: _Search) -> None:
-    global _worker_search
-    _worker_search = search
-    torch.set_num_threads(1)
-
-
-def _search_in_worker(emissions: np.ndarray, count: int) -> list[Found]:
-    assert _worker_search is not None
-    return _worker_search(emissions, count)

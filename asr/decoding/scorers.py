@@ -31,6 +31,11 @@ _KENLM_MAGIC = b"mmap lm http://kheafield.com/code"
 _GZIP_MAGIC = b"\x1f\x8b"
 _HEAD = 4096
 
+MIN_ORDER, MAX_ORDER = 2, 6
+"""Of the n-gram models that KenLM reads, as flashlight-text builds it."""
+_NO_UNKNOWN = -98.0
+"""log10: KenLM gives -100 to ``<unk>`` in a model without it, and closed vocabularies write -99."""
+
 
 class Scorer(Protocol):
     """A language model that is asked for one symbol after another.
@@ -41,10 +46,13 @@ class Scorer(Protocol):
         What a symbol is. The space between words is `SPACE` among characters.
     vocabulary : list of str
         The symbols, ``<s>``, ``</s>`` and ``<unk>`` left out.
+    knows_unknown : bool
+        Whether other symbols have a probability worth the name.
     """
 
     unit: Unit
     vocabulary: list[str]
+    knows_unknown: bool
 
     def start(self) -> Any:
         """Return the state at the start of a sentence."""
@@ -92,11 +100,13 @@ class NgramScorer:
                 with _silent_stderr():
                     self._lm = KenLM(file.name, Dictionary(list(self._ids)))
             except RuntimeError as error:
-                reason = " ".join(str(error).replace(file.name, "it").split())
+                # The first line is a place in KenLM's source, the second says what is wrong.
+                reason = str(error).replace(file.name, "it").splitlines()[:2][-1].split(". ")[0]
                 raise DataError(
-                    f"the language model cannot be read ({reason[:200]}); KenLM needs order 2 or more; "
-                    "make it anew with 'asr lm train'"
+                    f"the language model cannot be read ({reason}); KenLM reads orders {MIN_ORDER} to "
+                    f"{MAX_ORDER}; make it anew with 'asr lm train'"
                 ) from error
+        self.knows_unknown = self.unigram(UNK) > _LN10 * _NO_UNKNOWN
 
     def start(self) -> Any:
         """Return the state after ``<s>``."""
@@ -148,6 +158,7 @@ class RnnScorer:
         write = {"word": str.strip, "character": lambda p: SPACE if p == " " else p, "piece": symbol_of}
         symbols = [write[self.unit](piece) for piece in self._lm.tokenizer.pieces]
         self.vocabulary = symbols[1:]
+        self.knows_unknown = True
         self._ids = {symbol: i for i, symbol in enumerate(symbols) if i}
 
     def start(self) -> _RnnState:

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from asr.decoding.beam import BeamDecoder, collapse, ctc_scores
+from asr.decoding.beam import BeamDecoder
 from asr.decoding.greedy import GreedyDecoder
 from asr.decoding.lexicon import Lexicon
+from asr.decoding.search import collapse
 from asr.errors import DataError
 
 CHARACTERS = ("", " ", "a", "b")
@@ -120,14 +121,6 @@ def test_reported_scores_are_torchs_ctc_scores_even_in_a_narrow_beam(options):
     totals = [candidate.total for candidate in candidates]
     assert totals == sorted(totals, reverse=True)
     assert len({candidate.text for candidate in candidates}) == len(candidates)
-
-
-def test_ctc_scores_of_several_sequences_are_torchs():
-    log_probs = random_log_probs(12, 5, seed=1)
-    sequences = [(), (1,), (1, 1, 2), (4, 3, 2, 1)]
-    assert ctc_scores(log_probs, sequences) == pytest.approx(
-        [torch_ctc(log_probs, s) for s in sequences], abs=1e-4
-    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -251,6 +244,20 @@ def test_phrases_are_hotwords_and_unfinished_ones_give_their_boost_back():
 def test_what_does_not_fit_the_model_is_named(options, message):
     with pytest.raises(DataError, match=message):
         BeamDecoder(**options).prepare(CHARACTERS)
+
+
+def test_a_model_without_unknown_words_is_noted_where_they_would_be_spelled():
+    closed = unigram_model({"a": 0.2, "b": 0.2}).replace(b"-3.0\t<unk>", b"-99\t<unk>")
+    missing = b"".join(
+        line
+        for line in unigram_model({"a": 0.2, "b": 0.2}).replace(b"1=5", b"1=4").splitlines(keepends=True)
+        if b"<unk>" not in line
+    )
+    for content in (closed, missing):
+        (note,) = BeamDecoder(assets={"lm": content}).prepare(CHARACTERS)
+        assert "unknown words no probability" in note
+        assert BeamDecoder(unknown_words="refuse", assets={"lm": content}).prepare(CHARACTERS) == []
+    assert BeamDecoder(assets={"lm": unigram_model({"a": 0.2, "b": 0.2})}).prepare(CHARACTERS) == []
 
 
 @pytest.mark.parametrize(
