@@ -88,7 +88,7 @@ def test_evaluate_transcribe_and_score_agree(finished):
     result = asr("score", "again/hyp.jsonl", "again/hyp.jsonl", "--json", cwd=folder)
     ours = json.loads((folder / "again/wer.json").read_text())
     scored = json.loads(result.stdout)
-    assert {key: ours[key] for key in scored} == scored
+    assert {key: scored[key] for key in ours} == ours
 
 
 def test_a_broken_file_does_not_stop_an_evaluation(finished):
