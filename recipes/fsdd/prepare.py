@@ -1,9 +1,16 @@
-"""Free Spoken Digit Dataset: single digits, six speakers, 8 kHz."""
+"""Free Spoken Digit Dataset: single digits, six speakers, 8 kHz; and strings joined from them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
+
+import numpy as np
 
 from asr import audio
 from asr.data.archives import unpacked_archive
@@ -19,6 +26,15 @@ SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 TEST_INDICES = range(5)
 DEV_INDICES = range(5, 10)
 
+SAMPLE_RATE = 8000
+# Strings joined of each split, and the seeds that they are drawn with: dev and test take other recordings.
+NUM_STRINGS = {"train": 1000, "dev": 150, "test": 150}
+SEEDS = {"train": 1, "dev": 0, "test": 0}
+# A word begins and ends where the level is this far below its recording's peak, decibels.
+EDGE_DB = -30.0
+# Standard deviation of the noise in the pauses, where full scale is 1.
+PAUSE_NOISE = 3e-4
+
 
 def prepare(
     output_dir: Path,
@@ -26,22 +42,28 @@ def prepare(
     archive: Path | None = None,
     progress: Callable[[int, int], object] | None = None,
     speaker: str = "official",
+    joined: bool = False,
 ) -> None:
-    """Write ``<speaker>/{train,dev,test}.jsonl`` under `output_dir`.
+    """Write ``<speaker>/{train,dev,test}.jsonl`` under `output_dir`, and if asked the same of joined digits.
 
     Parameters
     ----------
     archive : Path, optional
         A local copy of the release archive; downloaded if there is none.
     progress : callable, optional
-        Called with the bytes downloaded and the bytes in all.
+        Called with what is done and what there is in all: bytes of a download, then strings joined.
     speaker : str
         "official" for the corpus's own split; or a speaker to leave out, whose recordings then are
         the test set while train and dev come from the other five.
+    joined : bool
+        Also write ``<speaker>/joined/{train,dev,test}.jsonl`` and their audio: strings of 3 to 6 digits in
+        one voice, joined from the recordings of that split. The field ``words`` has each word's true times,
+        ``{"word": ..., "start": ..., "end": ...}`` in seconds. The same on every run; a folder that is
+        there is left as it is.
 
     Raises
     ------
-    ConfigError, DataError
+    AudioError, ConfigError, DataError
     """
     if speaker != "official" and speaker not in SPEAKERS:
         raise ConfigError(f"speaker: {speaker!r} is none of official, {', '.join(SPEAKERS)}")
@@ -65,9 +87,93 @@ def prepare(
         splits[_split(name, int(index), speaker)].append(utterance)
     for split, utterances in splits.items():
         write_manifest(output_dir / speaker / f"{split}.jsonl", utterances)
+    if joined:
+        _write_joined(output_dir / speaker / "joined", splits, progress or (lambda done, total: None))
 
 
 def _split(name: str, index: int, left_out: str) -> str:
     if left_out == "official":
         return "test" if index in TEST_INDICES else "dev" if index in DEV_INDICES else "train"
     return "test" if name == left_out else "dev" if index in DEV_INDICES else "train"
+
+
+def _write_joined(
+    folder: Path, splits: Mapping[str, Sequence[Utterance]], progress: Callable[[int, int], object]
+) -> None:
+    """Write strings of every split with their manifests; the folder appears when all is there."""
+    if folder.exists():
+        return
+    temporary = Path(tempfile.mkdtemp(prefix=".joined.", dir=folder.parent))
+    done, total = 0, sum(NUM_STRINGS.values())
+    try:
+        for split, recordings in splits.items():
+            (temporary / split).mkdir()
+            utterances = []
+            rng = np.random.default_rng(SEEDS[split])
+            for number, (samples, string) in enumerate(_join(recordings, NUM_STRINGS[split], rng)):
+                path = temporary / split / f"{number:04d}.wav"
+                audio.save(path, samples, SAMPLE_RATE)
+                utterances.append(replace(string, id=f"{split}{number:04d}", audio_filepath=str(path)))
+                done += 1
+                progress(done, total)
+            write_manifest(temporary / f"{split}.jsonl", utterances)
+        temporary.chmod(0o755)
+        os.replace(temporary, folder)
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be written ({error.strerror}); choose a folder that you can write to"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _join(
+    recordings: Sequence[Utterance], count: int, rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, Utterance]]:
+    """Draw `count` strings; yield the samples (N,), float32, of each and its utterance without id and file.
+
+    A string has 3 to 6 digits of one speaker, drawn with replacement, 0.1 to 0.4 s before the first and 0.05
+    to 0.5 s after each.
+    """
+    by_speaker: dict[str, list[Utterance]] = {}
+    for recording in recordings:
+        assert recording.speaker is not None
+        by_speaker.setdefault(recording.speaker, []).append(recording)
+    read = cache(_read)  # each recording is drawn several times
+
+    def pause(shortest: float, longest: float) -> np.ndarray:
+        num_samples = int(rng.uniform(shortest, longest) * SAMPLE_RATE)
+        return (PAUSE_NOISE * rng.standard_normal(num_samples)).astype(np.float32)
+
+    for _ in range(count):
+        speaker = str(rng.choice(sorted(by_speaker)))
+        num_words = int(rng.integers(3, 7))
+        parts = [pause(0.1, 0.4)]
+        position = len(parts[0])
+        words = []
+        for _ in range(num_words):
+            recording = by_speaker[speaker][int(rng.integers(len(by_speaker[speaker])))]
+            samples, start, end = read(recording.audio_filepath)
+            times = {"start": (position + start) / SAMPLE_RATE, "end": (position + end) / SAMPLE_RATE}
+            words.append({"word": recording.text, **times})
+            parts += [samples, pause(0.05, 0.5)]
+            position += len(parts[-2]) + len(parts[-1])
+        string = Utterance(
+            id="",
+            duration=position / SAMPLE_RATE,
+            text=" ".join(str(word["word"]) for word in words),
+            speaker=speaker,
+            lang="en",
+            extra={"words": words},
+        )
+        yield np.concatenate(parts), string
+
+
+def _read(path: str) -> tuple[np.ndarray, int, int]:
+    """Return a recording's samples (N,), float32, and between which samples its word lies."""
+    samples = audio.load(path, sample_rate=SAMPLE_RATE).samples
+    window, hop = SAMPLE_RATE // 100, SAMPLE_RATE // 200
+    windows = np.lib.stride_tricks.sliding_window_view(samples, window)[::hop]
+    level = np.sqrt((windows**2).mean(axis=1) + 1e-12)
+    (loud,) = np.nonzero(level > level.max() * 10 ** (EDGE_DB / 20))
+    return samples, int(loud[0]) * hop, min(len(samples), int(loud[-1]) * hop + window)
