@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -18,8 +19,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Raises
     ------
     OSError
-        Naming `path`, if the disk is full or the folder cannot be written.
+        Naming `path`, if it is a folder, the disk is full or its folder cannot be written.
     """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary

@@ -90,7 +90,7 @@ class Word:
     start, end : float
         Seconds.
     confidence : float
-        Mean probability of its tokens.
+        Mean probability of its tokens; from a calibrated decoder, the probability that the word is right.
     tokens : tuple of int
         Token ids, with the spaces before the word where those are tokens of their own.
     """
@@ -113,9 +113,11 @@ class Hypothesis:
     tokens : tuple of int
         Token ids of the text, blanks and repeats removed.
     log_prob : float
-        Natural logarithm of the probability of the decoded path.
+        Natural logarithm of the probability of the decoded path; from beam search, of the text over all
+        its alignments.
     confidence : float
-        Mean probability of the emitted tokens; 1.0 if there are none.
+        Mean probability of the emitted tokens, 1.0 if there are none; from a calibrated decoder, the
+        probability that the text is right.
     """
 
     text: str

@@ -38,7 +38,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("model", type=Path, metavar="MODEL.asr", help="a model file made by training")
     parser.add_argument("manifest", type=Path, help="JSON lines with audio_filepath, duration and text")
-    parser.add_argument("--output-dir", type=Path, help="default: a folder named after the manifest, here")
+    parser.add_argument(
+        *("-o", "--output-dir", "--output_dir"),
+        type=Path,
+        help="default: a folder named after the manifest, here",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     parser.add_argument("--json", action="store_true", help="print the score as JSON")
     parser.add_argument("--nbest", type=int, metavar="N", help="write the N best texts into nbest.jsonl")
