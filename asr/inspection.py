@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from asr.errors import DataError, ModelError
 from asr.models.cells import Cell, LiGRU, from_torch
 from asr.models.ctc import ctc_loss
-from asr.models.encoder import RecurrentLayer
+from asr.models.layers import RecurrentLayer
 from asr.recognizer import Recognizer
 from asr.types import Hypothesis
 

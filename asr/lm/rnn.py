@@ -23,7 +23,8 @@ from asr import container
 from asr.build import TARGET, build
 from asr.errors import AsrError, DataError, ModelError
 from asr.lm.perplexity import Perplexity
-from asr.models.encoder import RecurrentEncoder, RecurrentLayer
+from asr.models.encoder import RecurrentEncoder
+from asr.models.layers import RecurrentLayer
 from asr.text import BpeTokenizer, CharacterTokenizer, Normalizer, Tokenizer, WordTokenizer
 
 KIND = "asr-language-model"

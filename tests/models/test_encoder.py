@@ -6,7 +6,8 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from asr.models.cells import LiGRU as ReferenceLiGRU
-from asr.models.encoder import RecurrentEncoder, RecurrentLayer
+from asr.models.encoder import RecurrentEncoder
+from asr.models.layers import RecurrentLayer
 from asr.models.packing import Packing
 from asr.models.recurrence import recurrence
 
@@ -18,7 +19,7 @@ LENGTHS = [[11, 3, 1, 8], [6, 6, 6, 6], [11, 0, 4, 0]]
 def cell(request, monkeypatch):
     """Every cell, an LSTM in both ways of running it whatever its size."""
     fused = request.param not in CELLS
-    monkeypatch.setattr("asr.models.encoder._SMALL_STEP", 10**9 if fused else 0)
+    monkeypatch.setattr("asr.models.layers._SMALL_STEP", 10**9 if fused else 0)
     return "lstm" if fused else request.param
 
 
