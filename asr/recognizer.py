@@ -1,13 +1,13 @@
 """Everything between a waveform and its text: front end, acoustic model, tokens, decoder.
 
 Validation during training, `asr evaluate` and `asr transcribe` all decode through `Recognizer`, in
-float32, so that the same audio gives the same text in each.
+float32 unless another type is chosen, so that the same audio gives the same text in each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -37,6 +37,11 @@ class Recognizer(nn.Module):
         From which the parts can be built again: ``features, model, tokenizer, text, decoder``.
     max_train_seconds : float, optional
         Length of the longest utterance that the model was trained on.
+
+    Attributes
+    ----------
+    compute_type : {"float32", "bfloat16"}
+        What the model's products are computed in; features and log-probabilities are always float32.
     """
 
     def __init__(
@@ -57,6 +62,7 @@ class Recognizer(nn.Module):
         self.decoder = decoder
         self.config = dict(config)
         self.max_train_seconds = max_train_seconds
+        self.compute_type: Literal["float32", "bfloat16"] = "float32"
 
     @classmethod
     def from_config(
@@ -140,7 +146,8 @@ class Recognizer(nn.Module):
     def log_probs(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map waveforms (B, N) or precomputed frames (B, T, F) to float32 (B, T', V) and lengths (B,)."""
         frames, lengths = self.features(inputs.to(self.device), lengths.to(self.device))
-        return self.model(frames, lengths)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.compute_type == "bfloat16"):
+            return self.model(frames, lengths)
 
     @torch.inference_mode()
     def recognize(self, inputs: Tensor, lengths: Tensor) -> list[Hypothesis]:

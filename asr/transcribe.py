@@ -1,39 +1,41 @@
-"""Audio files to transcripts: which files, in which batches, and what came out of each."""
+"""Audio of any length to transcripts: files are read ahead, their windows share batches."""
 
 from __future__ import annotations
 
-import math
 import os
+import queue
+import shutil
+import sys
+import tempfile
+import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 
-from asr import audio
-from asr.errors import AsrError, AudioError, ConfigError, DataError
+from asr.audio import AudioStream
+from asr.errors import AsrError, AudioError
+from asr.inputs import STANDARD_INPUT
 from asr.recognizer import Recognizer
+from asr.segments import Segmenter, split_segments
 from asr.types import Hypothesis, Segment, Word
+from asr.windows import MIN_WINDOW, WHOLE_FILE, Clip, Joiner, Window, WindowOptions, read_windows
 
-# A pause that ends a segment, seconds.
-MAX_PAUSE = 0.8
-# The longest segment: Whisper's window, seconds, and two lines of a subtitle, characters.
-MAX_SEGMENT_SECONDS = 30.0
-MAX_SEGMENT_CHARACTERS = 84
-# The most that is recognised in one piece, seconds.
-MAX_SECONDS = 30 * 60
-# Batches that are formed together: enough to find files of like length, few enough to keep results coming.
+__all__ = ["TranscriptionResult", "split_segments", "transcribe", "transcribe_files"]
+
+# Batches that are formed together: enough to find windows of like length, few enough to keep results coming.
 _BATCHES_AHEAD = 8
 
-# A stretch of a recording: start and end in seconds, None for the end of the file.
-Clip = tuple[float, float | None]
-WHOLE_FILE: tuple[Clip, ...] = ((0.0, None),)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class TranscriptionResult:
-    """What was said in one audio file.
+    """What was said in a recording.
 
     Attributes
     ----------
@@ -56,319 +58,329 @@ class TranscriptionResult:
     language: str | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """The words in order of time, none overlapping."""
+        return tuple(word for segment in self.segments for word in segment.words)
 
-def find_audio(paths: Iterable[str | os.PathLike[str]], recursive: bool = False) -> list[tuple[Path, Path]]:
-    """List audio files, each with the relative path, without suffix, that its transcripts get.
 
-    A file named twice is listed once. Hidden files in folders are passed over. Paths that are no
-    folders are listed as they are, existing or not: reading them says what is wrong.
+def transcribe(
+    recognizer: Recognizer,
+    source: str | os.PathLike[str] | np.ndarray,
+    sample_rate: int | None = None,
+    *,
+    options: WindowOptions | None = None,
+    clips: Sequence[Clip] = WHOLE_FILE,
+    batch_seconds: float = 120.0,
+) -> TranscriptionResult:
+    """Transcribe a recording of any length.
 
     Parameters
     ----------
-    paths : iterable of paths
-        Files and folders.
-    recursive : bool
-        Look into the folders' folders as well.
-
-    Returns
-    -------
-    list of (Path, Path)
-        Files in the order of `paths`, sorted by name within a folder; the second paths are distinct.
-        A file in a folder keeps its place below that folder: ``calls/`` with ``calls/may/3.wav``
-        gives ``may/3``. Where two would be the same, both keep their suffix (``3.wav``), or are named from
-        the deepest folder that they share (``calls/3``, ``notes/3``), or are numbered.
-
-    Raises
-    ------
-    DataError
-        A folder holds no audio files.
-    """
-    found: dict[str, tuple[Path, Path]] = {}
-    for path in map(Path, paths):
-        files = _files_in(path, recursive) if path.is_dir() else [(path, Path(path.stem))]
-        for file, stem in files:
-            found.setdefault(os.path.abspath(file), (file, stem))
-    return _distinct(list(found.values()))
-
-
-def _files_in(folder: Path, recursive: bool) -> list[tuple[Path, Path]]:
-    files = []
-    for file in sorted(folder.rglob("*") if recursive else folder.iterdir()):
-        relative = file.relative_to(folder)
-        hidden = any(part.startswith(".") for part in relative.parts)
-        if file.suffix.lower() in audio.AUDIO_SUFFIXES and not hidden and file.is_file():
-            files.append((file, relative.with_suffix("")))
-    if not files:
-        hint = "check the path" if recursive else "use --recursive to look into the folders below it"
-        raise DataError(f"{folder}: no audio files in this folder; {hint}")
-    return files
-
-
-def _distinct(files: Sequence[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
-    """Rename output stems until none are equal, even on a disk that ignores case."""
-    groups: dict[str, list[int]] = {}
-    for index, (_, stem) in enumerate(files):
-        groups.setdefault(str(stem).casefold(), []).append(index)
-    stems = [stem for _, stem in files]
-    for rivals in groups.values():
-        if len(rivals) > 1:
-            for index, stem in zip(rivals, _tell_apart([files[i] for i in rivals]), strict=True):
-                stems[index] = stem
-    taken: set[str] = set()
-    for index, stem in enumerate(stems):
-        number = 1
-        while str(stems[index]).casefold() in taken:
-            number += 1
-            stems[index] = stem.with_name(f"{stem.name}-{number}")
-        taken.add(str(stems[index]).casefold())
-    return [(file, stem) for (file, _), stem in zip(files, stems, strict=True)]
-
-
-def _tell_apart(rivals: Sequence[tuple[Path, Path]]) -> list[Path]:
-    """Return other stems for files that want the same one: with suffixes, else with folders, else both."""
-    absolute = [Path(os.path.abspath(file)) for file, _ in rivals]
-    common = Path(os.path.commonpath(absolute))
-    with_folders = [file.relative_to(common) for file in absolute]
-    for stems in (
-        [stem.with_name(file.name) for file, stem in rivals],
-        [stem.with_suffix("") for stem in with_folders],
-    ):
-        if len({str(stem).casefold() for stem in stems}) == len(stems):
-            return stems
-    return with_folders
-
-
-def parse_clip_timestamps(text: str) -> tuple[Clip, ...]:
-    """Read ``start,end,start,end,...`` in seconds; without the last end, the last clip ends with the file.
+    recognizer : Recognizer
+    source : path or np.ndarray
+        A file, or samples, float (N,) or (N, channels), in [-1, 1].
+    sample_rate : int, optional
+        Of samples, Hz; by default the model's. A file knows its own.
+    options : WindowOptions, optional
+        How to cut it; by default as suits the model.
+    clips : sequence of (start, end)
+        The stretches to transcribe, seconds, each on its own; an end of None is the recording's.
+    batch_seconds : float
+        Audio recognised at a time, padding included.
 
     Raises
     ------
-    ConfigError
-        The times are no numbers, or do not ascend.
+    AudioError
+        The recording cannot be read.
 
     Examples
     --------
-    >>> parse_clip_timestamps("0,10.5,60")
-    ((0.0, 10.5), (60.0, None))
+    >>> transcribe(recognizer, "talk.mp3").words[0]  # doctest: +SKIP
+    Word(text='hello', start=0.42, end=0.77, confidence=0.98, tokens=(8, 5, 12, 12, 15))
     """
-    try:
-        times = [float(time) for time in text.split(",")]
-    except ValueError:
-        raise ConfigError(
-            f"--clip_timestamps {text}: not numbers; give start,end,start,end,... in seconds"
-        ) from None
-    ends = times[1::2]
-    ascending = all(a < b for a, b in zip(times[::2], ends, strict=False)) and all(
-        a <= b for a, b in zip(ends, times[2::2], strict=False)
-    )
-    if not (ascending and all(math.isfinite(time) and time >= 0 for time in times)):
-        raise ConfigError(f"--clip_timestamps {text}: times must ascend from 0; give start,end,start,end,...")
-    return tuple((start, ends[i] if i < len(ends) else None) for i, start in enumerate(times[::2]))
-
-
-def split_segments(hypothesis: Hypothesis, duration: float, offset: float = 0.0) -> tuple[Segment, ...]:
-    """Group the words of a hypothesis into segments as subtitles need them.
-
-    A segment ends at a pause of more than `MAX_PAUSE` and before it would exceed `MAX_SEGMENT_SECONDS`
-    or `MAX_SEGMENT_CHARACTERS`.
-
-    Parameters
-    ----------
-    hypothesis : Hypothesis
-    duration : float
-        Of the audio that was recognised, seconds; no word ends later.
-    offset : float
-        Added to all times, seconds.
-
-    Returns
-    -------
-    tuple of Segment
-        Empty if there are no words. `avg_logprob` is the mean over the tokens of the logarithm of
-        their word's confidence.
-    """
-    groups: list[list[Word]] = []
-    earliest = 0.0
-    characters = 0
-    for word in hypothesis.words:
-        start = min(max(word.start, earliest), duration)
-        end = min(max(word.end, start), duration)
-        word = replace(word, start=offset + start, end=offset + end)
-        characters += 1 + len(word.text)
-        if (
-            not groups
-            or start - earliest > MAX_PAUSE
-            or word.end - groups[-1][0].start > MAX_SEGMENT_SECONDS
-            or characters > MAX_SEGMENT_CHARACTERS
-        ):
-            groups.append([])
-            characters = len(word.text)
-        groups[-1].append(word)
-        earliest = end
-    return tuple(_segment(group) for group in groups)
-
-
-def _segment(words: Sequence[Word]) -> Segment:
-    log_probs = [math.log(max(word.confidence, 1e-10)) for word in words for _ in word.tokens]
-    return Segment(
-        start=words[0].start,
-        end=words[-1].end,
-        text=" ".join(word.text for word in words),
-        words=tuple(words),
-        tokens=tuple(token for word in words for token in word.tokens),
-        avg_logprob=sum(log_probs) / len(log_probs),
-    )
-
-
-@dataclass
-class _Job:
-    """A file on its way: its clips, and what is known so far."""
-
-    path: Path
-    clips: Sequence[Clip]
-    duration: float = 0.0
-    segments: dict[int, tuple[str, tuple[Segment, ...]]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    error: AsrError | None = None
-
-    def seconds(self, clip: int) -> float:
-        start, end = self.clips[clip]
-        return min(self.duration, self.duration if end is None else end) - start
-
-    @property
-    def done(self) -> bool:
-        return self.error is not None or len(self.segments) == len(self.clips)
-
-    def result(self) -> TranscriptionResult:
-        parts = [self.segments[clip] for clip in range(len(self.clips))]
-        return TranscriptionResult(
-            path=self.path,
-            duration=self.duration,
-            text=" ".join(text for text, _ in parts if text),
-            segments=tuple(segment for _, segments in parts for segment in segments),
-            notes=tuple(dict.fromkeys(self.notes)),
+    if isinstance(source, np.ndarray):
+        job = _Job(
+            Path("samples"), lambda: AudioStream(source, recognizer.sample_rate, source_rate=sample_rate)
         )
+    else:
+        job = _file_job(recognizer, Path(source))
+    _run(recognizer, [job], options, clips, batch_seconds, _Observer())
+    if job.error is not None:
+        raise job.error
+    return job.result()
 
 
 def transcribe_files(
     recognizer: Recognizer,
     files: Iterable[Path],
     *,
+    options: WindowOptions | None = None,
     clips: Sequence[Clip] = WHOLE_FILE,
     batch_seconds: float = 120.0,
     on_result: Callable[[TranscriptionResult], None],
     on_error: Callable[[Path, AsrError], None],
+    on_segment: Callable[[Path, Segment], None] = lambda path, segment: None,
+    progress: Callable[[float], None] = lambda seconds: None,
 ) -> None:
-    """Transcribe files in batches of like length; a file that fails does not stop the others.
+    """Transcribe files in batches of windows of like length; a file that fails does not stop the others.
 
     Parameters
     ----------
     recognizer : Recognizer
     files : iterable of Path
+        ``-`` is standard input.
+    options : WindowOptions, optional
+        How to cut them; by default as suits the model.
     clips : sequence of (start, end)
         The stretches of each file to transcribe, seconds, each on its own; an end of None is the file's.
     batch_seconds : float
-        Audio in a batch, padding included. A longer clip is a batch of its own.
+        Audio in a batch, padding included. A longer window is a batch of its own.
     on_result, on_error : callable
         One of them is called for each file, in the order of `files`.
+    on_segment : callable
+        Called with each segment, in order, as soon as it is known.
+    progress : callable
+        Called with the seconds of audio done since the last call.
     """
-    group: list[_Job] = []
-    for path in files:
-        job = _Job(path, clips)
+    jobs = (_file_job(recognizer, path) for path in files)
+    _run(
+        recognizer, jobs, options, clips, batch_seconds, _Observer(on_result, on_error, on_segment, progress)
+    )
+
+
+class _Job:
+    """A recording on its way."""
+
+    def __init__(self, path: Path, open_stream: Callable[[], AudioStream]) -> None:
+        self.path = path
+        self.open_stream = open_stream
+        self.duration = 0.0
+        self.notes: tuple[str, ...] = ()
+        self.error: AsrError | None = None
+        self.is_read = False
+        self.num_read = self.num_taken = self.num_shown = 0
+        self.segments: list[Segment] = []
+        self._joiner = Joiner()
+        self._segmenter = Segmenter()
+        self._seconds_done = 0.0
+
+    @property
+    def done(self) -> bool:
+        return self.error is not None or (self.is_read and self.num_taken == self.num_read)
+
+    def take(self, window: Window, hypothesis: Hypothesis) -> None:
+        self.num_taken += 1
+        self.segments += self._segmenter.add(self._joiner.add(window, hypothesis))
+
+    def finish(self) -> None:
+        self.segments += self._segmenter.add(self._joiner.finish())
+        self.segments += self._segmenter.finish()
+
+    def advance(self, seconds: float) -> float:
+        """Return how much is new of what has been done of the recording."""
+        new = max(seconds - self._seconds_done, 0.0)
+        self._seconds_done += new
+        return new
+
+    def result(self) -> TranscriptionResult:
+        text = " ".join(segment.text for segment in self.segments)
+        return TranscriptionResult(self.path, self.duration, text, tuple(self.segments), notes=self.notes)
+
+
+def _file_job(recognizer: Recognizer, path: Path) -> _Job:
+    def open_stream() -> AudioStream:
+        if path == STANDARD_INPUT:
+            return _StandardInput(recognizer.sample_rate)
+        return AudioStream(path, recognizer.sample_rate)
+
+    return _Job(path, open_stream)
+
+
+class _StandardInput(AudioStream):
+    """An audio file on standard input, kept on disk: most formats cannot be read from a pipe."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self._copy = tempfile.NamedTemporaryFile()  # noqa: SIM115
         try:
-            job.duration = audio.info(path).duration
-            _check_seconds(job)
-        except AsrError as error:
-            job.error = error
-        group.append(job)
-        if sum(job.duration for job in group) >= _BATCHES_AHEAD * batch_seconds:
-            _transcribe_group(recognizer, group, batch_seconds, on_result, on_error)
-            group = []
-    _transcribe_group(recognizer, group, batch_seconds, on_result, on_error)
+            shutil.copyfileobj(sys.stdin.buffer, self._copy)
+            self._copy.flush()
+            super().__init__(self._copy.name, sample_rate, name="standard input")
+        except BaseException:
+            self._copy.close()
+            raise
+
+    def close(self) -> None:
+        super().close()
+        self._copy.close()
 
 
-def _check_seconds(job: _Job) -> None:
-    longest = max(map(job.seconds, range(len(job.clips))))
-    if longest > MAX_SECONDS:
-        raise AudioError(
-            f"{job.path}: {longest:.0f} s in one piece, at most {MAX_SECONDS} s can be recognised; "
-            f"cut it, for example with --clip_timestamps 0,{MAX_SECONDS},{MAX_SECONDS},{2 * MAX_SECONDS},..."
-        )
+@dataclass(frozen=True)
+class _Observer:
+    on_result: Callable[[TranscriptionResult], None] = lambda result: None
+    on_error: Callable[[Path, AsrError], None] = lambda path, error: None
+    on_segment: Callable[[Path, Segment], None] = lambda path, segment: None
+    progress: Callable[[float], None] = lambda seconds: None
 
 
-def _transcribe_group(
+Item = tuple[_Job, Window]
+
+
+def _run(
     recognizer: Recognizer,
-    group: Sequence[_Job],
+    jobs: Iterable[_Job],
+    options: WindowOptions | None,
+    clips: Sequence[Clip],
     batch_seconds: float,
-    on_result: Callable[[TranscriptionResult], None],
-    on_error: Callable[[Path, AsrError], None],
+    observer: _Observer,
 ) -> None:
-    reported = 0
-    for batch in [[], *_batches(group, batch_seconds)]:
-        _transcribe_batch(recognizer, batch)
-        while reported < len(group) and group[reported].done:
-            job = group[reported]
-            reported += 1
-            if job.error is None:
-                on_result(job.result())
-            else:
-                on_error(job.path, job.error)
+    options = options or WindowOptions.for_model(recognizer.max_train_seconds)
+    begun: deque[_Job] = deque()
+    items = _read(recognizer, jobs, begun, options, clips)
+    if recognizer.device.type == "cuda":
+        items = _ahead(items, size=64)
+    for group in _groups(items, batch_seconds):
+        hypotheses: dict[int, Hypothesis | AsrError] = {}
+        for batch in _batches(group, batch_seconds):
+            windows = [group[index][1] for index in batch]
+            for index, outcome in zip(batch, _recognize(recognizer, windows), strict=True):
+                job, window = group[index]
+                hypotheses[index] = outcome
+                observer.progress(job.advance(window.end))
+        for index, (job, window) in enumerate(group):
+            outcome = hypotheses[index]
+            if isinstance(outcome, AsrError):
+                job.error = job.error or AudioError(f"{job.path}: {outcome}")
+            elif job.error is None:
+                job.take(window, outcome)
+        _report(begun, observer)
+    _report(begun, observer)
+    assert not begun
 
 
-def _batches(group: Sequence[_Job], batch_seconds: float) -> Iterator[list[tuple[_Job, int]]]:
-    """Yield clips as (job, clip number), sorted by length, as many as fit when padded to the longest."""
-    parts = [(job, clip) for job in group if job.error is None for clip in range(len(job.clips))]
-    parts.sort(key=lambda part: part[0].seconds(part[1]))
-    batch: list[tuple[_Job, int]] = []
-    for job, clip in parts:
-        if batch and (len(batch) + 1) * job.seconds(clip) > batch_seconds:
+def _read(
+    recognizer: Recognizer,
+    jobs: Iterable[_Job],
+    begun: deque[_Job],
+    options: WindowOptions,
+    clips: Sequence[Clip],
+) -> Iterator[Item]:
+    """Yield the windows of all recordings, each of which is added to `begun` when its turn comes."""
+    for job in jobs:
+        begun.append(job)
+        try:
+            with job.open_stream() as stream:
+                job.duration = stream.duration or 0.0
+                longest = 0.0
+                for window in read_windows(stream, options, clips):
+                    longest = max(longest, window.duration)
+                    job.num_read += 1
+                    yield job, window
+                    if job.error is not None:
+                        break
+                job.duration = stream.duration or 0.0
+                job.notes = (*stream.notes, *_length_notes(recognizer, longest))
+        except AsrError as error:
+            job.error = job.error or error
+        job.is_read = True
+
+
+def _length_notes(recognizer: Recognizer, seconds: float) -> list[str]:
+    trained = recognizer.max_train_seconds
+    if trained is None or seconds <= max(trained, MIN_WINDOW) + 0.1:
+        return []
+    return [
+        f"{seconds:.3g} s in one piece, the model was trained on up to {trained:.3g} s; accuracy may suffer; "
+        "lower --max-speech-duration-s"
+    ]
+
+
+def _ahead(items: Iterable[T], size: int) -> Iterator[T]:
+    """Yield items that a thread of their own prepares, at most `size` of them ahead."""
+    ready: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(size)
+    stopped = threading.Event()
+
+    def work() -> None:
+        last: BaseException | None = None
+        try:
+            for item in items:
+                if stopped.is_set():
+                    return
+                ready.put((item,))
+        except BaseException as error:
+            last = error
+        ready.put(last)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while isinstance(item := ready.get(), tuple):
+            yield item[0]
+        if item is not None:
+            raise item
+    finally:
+        stopped.set()
+        while thread.is_alive():
+            try:
+                ready.get(timeout=0.1)
+            except queue.Empty:
+                continue
+
+
+def _groups(items: Iterable[Item], batch_seconds: float) -> Iterator[list[Item]]:
+    """Yield windows as they are read, first for one batch, then for more and more up to `_BATCHES_AHEAD`."""
+    group: list[Item] = []
+    seconds, batches = 0.0, 1
+    for item in items:
+        group.append(item)
+        seconds += item[1].duration
+        if seconds >= batches * batch_seconds:
+            yield group
+            group, seconds, batches = [], 0.0, min(2 * batches, _BATCHES_AHEAD)
+    # Files without windows have their turn as well.
+    yield group
+
+
+def _batches(group: Sequence[Item], batch_seconds: float) -> Iterator[list[int]]:
+    """Yield positions in the group sorted by length, as many as fit when padded to the longest."""
+    order = sorted(range(len(group)), key=lambda index: group[index][1].duration)
+    batch: list[int] = []
+    for index in order:
+        if batch and (len(batch) + 1) * group[index][1].duration > batch_seconds:
             yield batch
             batch = []
-        batch.append((job, clip))
+        batch.append(index)
     if batch:
         yield batch
 
 
-def _transcribe_batch(recognizer: Recognizer, batch: Sequence[tuple[_Job, int]]) -> None:
-    loaded: list[tuple[_Job, int, np.ndarray]] = []
-    for job, clip in batch:
-        start, end = job.clips[clip]
-        try:
-            sound = audio.load(
-                job.path,
-                sample_rate=recognizer.sample_rate,
-                offset=start,
-                duration=None if end is None else end - start,
-            )
-        except AsrError as error:
-            job.error = error
-            continue
-        job.notes += sound.notes
-        trained = recognizer.max_train_seconds
-        if trained is not None and sound.duration > trained:
-            job.notes.append(
-                f"{sound.duration:.3g} s in one piece, the model was trained on up to {trained:.3g} s; "
-                "accuracy may suffer; cut it with --clip_timestamps"
-            )
-        loaded.append((job, clip, sound.samples))
-    if not loaded:
-        return
-    outcomes = _recognize(recognizer, [samples for _, _, samples in loaded])
-    for (job, clip, samples), outcome in zip(loaded, outcomes, strict=True):
-        if isinstance(outcome, AsrError):
-            job.error = AudioError(f"{job.path}: {outcome}")
-            continue
-        duration = len(samples) / recognizer.sample_rate
-        segments = split_segments(outcome, duration, job.clips[clip][0])
-        job.segments[clip] = (outcome.text, segments)
+def _report(begun: deque[_Job], observer: _Observer) -> None:
+    """Tell what is known, in the order of the recordings."""
+    while begun:
+        job = begun[0]
+        if job.done and job.error is None:
+            job.finish()
+        if job.error is None:
+            for segment in job.segments[job.num_shown :]:
+                observer.on_segment(job.path, segment)
+            job.num_shown = len(job.segments)
+        if not job.done:
+            return
+        begun.popleft()
+        observer.progress(job.advance(job.duration))
+        if job.error is None:
+            observer.on_result(job.result())
+        else:
+            observer.on_error(job.path, job.error)
 
 
-def _recognize(recognizer: Recognizer, waveforms: Sequence[np.ndarray]) -> list[Hypothesis | AsrError]:
+def _recognize(recognizer: Recognizer, windows: Sequence[Window]) -> list[Hypothesis | AsrError]:
     """Recognise a batch; where that fails, one by one, so that each failure has its file."""
     try:
-        return list(recognizer.recognize_audio(waveforms))
+        return list(recognizer.recognize_audio([window.samples for window in windows]))
     except (AsrError, torch.OutOfMemoryError) as error:
-        if len(waveforms) == 1:
+        if len(windows) == 1:
             if isinstance(error, AsrError):
                 return [error]
-            return [AudioError("does not fit into the device's memory; cut it with --clip_timestamps")]
-    return [_recognize(recognizer, [waveform])[0] for waveform in waveforms]
+            return [AudioError("does not fit into the device's memory; lower --max-speech-duration-s")]
+    return [_recognize(recognizer, [window])[0] for window in windows]

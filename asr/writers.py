@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # With lines counted across segments, a silence this long still ends a subtitle (as in Whisper).
 _SUBTITLE_PAUSE = 3.0
+# A pause, seconds, than which none is a better place for a break.
+_LONG_PAUSE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,17 @@ def write_outputs(
             ) from error
         paths.append(path)
     return paths
+
+
+def remove_leftovers(stem_paths: Iterable[Path]) -> None:
+    """Remove what a killed run has left of outputs that it was writing."""
+    stems = list(stem_paths)
+    wanted = {stem.with_name(f"{stem.name}.{name}") for stem in stems for name in FORMATS}
+    for folder in {stem.parent for stem in stems}:
+        for temporary in folder.glob(".*.tmp"):
+            name = temporary.name.removeprefix(".").removesuffix(".tmp").rpartition(".")[0]
+            if temporary.with_name(name) in wanted:
+                temporary.unlink(missing_ok=True)
 
 
 def format_timestamp(milliseconds: int, *, hours: bool = False, marker: str = ".") -> str:
@@ -215,28 +228,98 @@ def _timed_texts(
 
 def _layout(segments: Sequence[Segment], options: WriterOptions) -> Iterator[list[list[Word]]]:
     """Yield subtitles as lists of lines of words."""
-    width = options.max_line_width
-    max_words = options.max_words_per_line
-    max_lines = options.max_line_count or (None if width else 1)
-    across_segments = bool(width and options.max_line_count)
-    lines: list[list[Word]] = []
-    for segment in segments:
-        for position, word in enumerate(segment.words):
-            if lines:
-                line = lines[-1]
-                pause = across_segments and word.start - line[-1].end > _SUBTITLE_PAUSE
-                segment_ends = position == 0 and not across_segments
-                length = sum(len(w.text) + 1 for w in line) + len(word.text)
-                full = bool(width and length > width) or bool(max_words and len(line) >= max_words)
-                if pause or segment_ends or (full and len(lines) == max_lines):
-                    yield lines
-                    lines = []
-                elif not full:
-                    line.append(word)
-                    continue
-            lines.append([word])
-    if lines:
-        yield lines
+    page = _Page(options)
+    if not (options.max_line_width and options.max_line_count):
+        for segment in segments:
+            yield from page.subtitles(segment.words)
+        return
+    run: list[Word] = []
+    for word in (word for segment in segments for word in segment.words):
+        if run and word.start - run[-1].end > _SUBTITLE_PAUSE:
+            yield from page.subtitles(run)
+            run = []
+        run.append(word)
+    yield from page.subtitles(run)
+
+
+class _Page:
+    """Breaks words into subtitles, and those into lines: where the speaker pauses, and evenly filled.
+
+    The breaks are those of least cost over all that could be made, as in Knuth and Plass, "Breaking
+    paragraphs into lines" (1981).
+    """
+
+    def __init__(self, options: WriterOptions) -> None:
+        self.width = options.max_line_width or 10**9
+        self.max_words = options.max_words_per_line or 10**9
+        limited = options.max_line_width or options.max_words_per_line
+        self.max_lines = options.max_line_count or (None if options.max_line_width or not limited else 1)
+
+    def subtitles(self, words: Sequence[Word]) -> list[list[list[Word]]]:
+        """Return subtitles as lists of lines."""
+        if not words:
+            return []
+        if self.max_lines is None:
+            return [self._lines(words)]
+        # The least cost of what follows each word, and where the subtitle that begins there ends.
+        costs = [0.0] * (len(words) + 1)
+        ends = [0] * len(words)
+        for begin in reversed(range(len(words))):
+            candidates = []
+            for end in range(begin + 1, len(words) + 1):
+                if end > begin + 1 and self._num_lines(words[begin:end]) > self.max_lines:
+                    break
+                pause = words[end].start - words[end - 1].end if end < len(words) else _LONG_PAUSE
+                candidates.append((1 - _pause_bonus(pause) + costs[end], -end))
+            costs[begin], negative = min(candidates)
+            ends[begin] = -negative
+        found, begin = [], 0
+        while begin < len(words):
+            found.append(self._lines(words[begin : ends[begin]]))
+            begin = ends[begin]
+        return found
+
+    def _num_lines(self, words: Sequence[Word]) -> int:
+        """Return how many lines words need at least."""
+        lines, length, count = 1, 0, 0
+        for word in words:
+            longer = length + len(word.text) + (1 if count else 0)
+            if count and (longer > self.width or count >= self.max_words):
+                lines, length, count = lines + 1, len(word.text), 1
+            else:
+                length, count = longer, count + 1
+        return lines
+
+    def _lines(self, words: Sequence[Word]) -> list[list[Word]]:
+        """Return as few lines as possible, of like length and rather broken at pauses."""
+        num_lines = self._num_lines(words)
+        mean = (sum(len(word.text) + 1 for word in words) - 1) / num_lines
+        # The least cost of words up to each one in so many lines, and where the last of those begins.
+        best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}
+        for _ in range(num_lines):
+            longer: dict[int, tuple[float, tuple[int, ...]]] = {}
+            for begin, (cost, breaks) in best.items():
+                length = -1
+                for end in range(begin + 1, len(words) + 1):
+                    length += len(words[end - 1].text) + 1
+                    if end > begin + 1 and (length > self.width or end - begin > self.max_words):
+                        break
+                    pause = words[end].start - words[end - 1].end if end < len(words) else 0.0
+                    total = cost + (length / mean - 1) ** 2 - 0.2 * _pause_bonus(pause)
+                    if end not in longer or total < longer[end][0]:
+                        longer[end] = (total, (*breaks, end))
+            best = longer
+        begin = 0
+        lines = []
+        for end in best[len(words)][1]:
+            lines.append(list(words[begin:end]))
+            begin = end
+        return lines
+
+
+def _pause_bonus(pause: float) -> float:
+    """Return how much better it is to break at a pause of so many seconds than at none, 0 to 0.9."""
+    return 0.9 * min(max(pause, 0.0) / _LONG_PAUSE, 1.0)
 
 
 def _join(lines: list[list[Word]], escape: Callable[[str], str], underlined: Word | None = None) -> str:

@@ -1,5 +1,7 @@
+import html
 import json
 import os
+import random
 import re
 from pathlib import Path
 
@@ -206,3 +208,88 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
         write(tmp_path, "txt", NEAR)
     assert [p.name for p in tmp_path.iterdir()] == ["talk.txt"]
     assert (tmp_path / "talk.txt").read_text() == "the quick brown fox\njumps over\n"
+
+
+def spoken(text, pauses=(), seconds=0.3):
+    """A segment of words that last `seconds` each, with pauses of 0.5 s after the words named."""
+    words, start = [], 0.0
+    for word in text.split():
+        words.append((word, start, start + seconds))
+        start += seconds + (0.5 if word in pauses else 0.0)
+    return segment(*words)
+
+
+SENTENCE = "we came down to the river in the morning and then we waited for the boat that never came"
+
+
+def cue_texts(tmp_path, segments, **options):
+    return [text for _, _, text in parse_cues(write(tmp_path, "srt", segments, **options), "srt")]
+
+
+def test_lines_are_evenly_filled(tmp_path):
+    (text,) = cue_texts(tmp_path, [spoken(SENTENCE)], max_line_width=60)
+    first, second = text.split("\n")
+    # Filled greedily, the lines would have 58 and 30 characters.
+    assert abs(len(first) - len(second)) <= 6
+
+
+def test_subtitles_break_where_the_speaker_pauses(tmp_path):
+    # Filled greedily, the first subtitle would end with "and".
+    texts = cue_texts(tmp_path, [spoken(SENTENCE, pauses={"morning"})], max_line_width=24, max_line_count=2)
+    assert [text.replace("\n", " ") for text in texts] == [
+        "we came down to the river in the morning",
+        "and then we waited for the boat that never came",
+    ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"max_line_width": 30},
+        {"max_line_width": 20, "max_line_count": 1},
+        {"max_line_width": 20, "max_line_count": 3},
+        {"max_words_per_line": 3},
+        {"max_words_per_line": 4, "max_line_count": 2},
+        {"max_line_width": 5, "max_line_count": 2},
+        {"highlight_words": True},
+    ],
+)
+def test_other_programs_read_the_same_text_and_times_from_every_format(tmp_path, options):
+    webvtt, srt = pytest.importorskip("webvtt"), pytest.importorskip("srt")
+    rng = random.Random(0)
+    segments, start = [], 0.0
+    for _ in range(30):
+        words = []
+        for _ in range(rng.randint(1, 20)):
+            length = rng.choice([0.0, 0.0004, 0.2, 0.5])
+            words.append(
+                (rng.choice(["a", "it's", "<b>", "seventy-five", "&", "x" * 25]), start, start + length)
+            )
+            start += length + rng.choice([0.0, 0.0003, 0.1, 0.9, 4.0])
+        segments.append(segment(*words))
+    text = " ".join(s.text for s in segments)
+    paths = write_outputs(result(segments), tmp_path / "a", list(FORMATS), options=WriterOptions(**options))
+    files = {path.suffix[1:]: path for path in paths}
+    cues = {
+        "vtt": [(c.start_in_seconds, c.end_in_seconds, c.raw_text) for c in webvtt.read(str(files["vtt"]))],
+        "srt": [
+            (c.start.total_seconds(), c.end.total_seconds(), c.content)
+            for c in srt.parse(files["srt"].read_text(), ignore_errors=False)
+        ],
+    }
+    for name, read in cues.items():
+        shown = [cue for _, _, cue in read]
+        if options.get("highlight_words"):
+            continue
+        joined = " ".join(shown).replace("\n", " ")
+        assert (html.unescape(joined) if name == "vtt" else joined) == text
+        times = [t for begin, end, _ in read for t in (begin, end)]
+        assert times == sorted(times)
+    # A word longer than the line is the only thing that may exceed its width.
+    if width := options.get("max_line_width"):
+        lines = [line for _, _, cue in cues["srt"] for line in cue.split("\n")]
+        assert all(len(line) <= width or " " not in line for line in lines)
+    content = json.loads(files["json"].read_text())
+    assert content["text"] == text == " ".join(files["txt"].read_text().split())
+    assert " ".join(row.split("\t")[2] for row in files["tsv"].read_text().splitlines()[1:]) == text

@@ -9,7 +9,8 @@ from pathlib import Path
 from asr.alignment.align import AlignedWord, TextAlignment
 from asr.errors import DataError
 from asr.files import atomic_write
-from asr.transcribe import MAX_PAUSE, MAX_SEGMENT_CHARACTERS, MAX_SEGMENT_SECONDS, TranscriptionResult
+from asr.segments import MAX_PAUSE, MAX_SEGMENT_CHARACTERS, MAX_SEGMENT_SECONDS
+from asr.transcribe import TranscriptionResult
 from asr.types import Segment, Word
 from asr.writers import FORMATS as TRANSCRIPT_FORMATS
 from asr.writers import WriterOptions

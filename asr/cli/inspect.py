@@ -117,9 +117,9 @@ Writes gradients.png, gradients.npz (all curves) and gradients.json. The target 
 def run_gates(args: argparse.Namespace) -> int:
     """Draw gates; return 1 if a file failed."""
     from asr.files import make_folder
+    from asr.inputs import find_audio
     from asr.inspection import observe
     from asr.model_file import load_model
-    from asr.transcribe import find_audio
 
     make_folder(args.output_dir, "--output-dir")
     files = find_audio(args.audio)
@@ -277,7 +277,7 @@ def _items(args: argparse.Namespace, recognizer: Recognizer) -> list[_Item]:
     """Return what to look at: the utterances of a manifest, or audio files."""
     from asr.data.dataset import read_inputs
     from asr.data.manifest import read_manifest
-    from asr.transcribe import find_audio
+    from asr.inputs import find_audio
 
     if args.inputs[0].suffix not in (".jsonl", ".json"):
         files = [path for path, _ in find_audio(args.inputs)]

@@ -1,0 +1,241 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from asr.audio import AudioStream
+from asr.errors import ConfigError
+from asr.types import Hypothesis, Word
+from asr.windows import Joiner, Window, WindowOptions, join, read_windows
+
+RATE = 8000
+
+
+def sound(*parts):
+    """Return samples of (seconds, level) parts of noise."""
+    rng = np.random.default_rng(0)
+    return np.concatenate(
+        [level * rng.standard_normal(round(seconds * RATE)) for seconds, level in parts]
+    ).astype(np.float32)
+
+
+def cut(samples, clips=((0.0, None),), **options):
+    chosen = {"vad": "energy", "max_speech_duration_s": 4.0, "context_s": 0.5, "min_silence_duration_ms": 500}
+    return list(read_windows(AudioStream(samples, RATE), WindowOptions(**(chosen | options)), clips))
+
+
+QUIET, LOUD = 1e-4, 0.1
+
+
+def test_windows_hold_their_stretch_of_the_recording():
+    samples = sound((1, QUIET), (2, LOUD), (1, QUIET), (9, LOUD), (0.3, QUIET), (2, LOUD), (1, QUIET))
+    windows = cut(samples)
+    assert len(windows) > 4
+    for window in windows:
+        first = round(window.start * RATE)
+        np.testing.assert_array_equal(window.samples, samples[first : first + len(window.samples)])
+        assert window.duration <= 4.0 + 1e-6
+
+
+def test_windows_end_in_silence_with_a_little_of_it():
+    samples = sound((1, QUIET), (1, LOUD), (2, QUIET), (1.5, LOUD), (1, QUIET))
+    windows = cut(samples, speech_pad_ms=100)
+    assert [window.continues for window in windows] == [False, False]
+    assert [window.start for window in windows] == pytest.approx([0.9, 3.9], abs=0.02)
+    assert [window.end for window in windows] == pytest.approx([2.1, 5.6], abs=0.02)
+
+
+def test_padding_goes_no_further_than_the_middle_of_a_pause():
+    samples = sound((1, QUIET), (1, LOUD), (0.6, QUIET), (1, LOUD), (1, QUIET))
+    first, second = cut(samples, speech_pad_ms=1000, min_silence_duration_ms=300)
+    assert first.end == pytest.approx(second.start, abs=0.04)
+    assert first.end == pytest.approx(2.3, abs=0.05)
+
+
+def test_speech_that_goes_on_is_cut_where_it_is_quietest_and_heard_on_both_sides():
+    # Dips to a tenth of the level, shorter than a pause.
+    samples = sound(
+        (1, QUIET), (2.2, LOUD), (0.2, LOUD / 10), (2.5, LOUD), (0.2, LOUD / 10), (2, LOUD), (1, QUIET)
+    )
+    windows = cut(samples)
+    assert [window.continues for window in windows] == [False, True, True]
+    assert [window.begin for window in windows[1:]] == pytest.approx([3.3, 6.0], abs=0.1)
+    for before, after in itertools.pairwise(windows):
+        assert before.end - after.begin == pytest.approx(0.5, abs=0.04)
+        assert after.begin - after.start == pytest.approx(0.5, abs=0.04)
+
+
+def test_a_pause_within_long_speech_is_cut_without_sharing():
+    samples = sound((1, QUIET), (2, LOUD), (0.7, QUIET), (3, LOUD), (1, QUIET))
+    windows = cut(samples, min_silence_duration_ms=2000)
+    assert [window.continues for window in windows] == [False, False]
+    assert windows[0].end < 3.4 < windows[1].start + 0.35
+
+
+def test_the_cuts_of_speech_without_pauses_do_not_depend_on_where_it_begins():
+    rng = np.random.default_rng(1)
+    samples = sound(*((seconds, LOUD * level) for seconds, level in rng.uniform(0.05, 1, (2000, 2))))
+    begins = {round(w.begin, 3) for w in cut(samples, vad="none")}
+    for offset in (0.32, 1.6, 3.2):
+        moved = [round(w.begin, 3) for w in cut(samples, ((offset, None),), vad="none")]
+        # Positions are multiples of 32 ms, and so are these offsets.
+        same = [begin in begins for begin in moved]
+        assert all(same[20:])
+
+
+@pytest.mark.parametrize("block", [1, 3])
+def test_what_is_read_at_a_time_changes_nothing(monkeypatch, block):
+    samples = sound((1, QUIET), (9, LOUD), (1, QUIET), (2, LOUD), (0.8, QUIET), (12, LOUD), (1, QUIET))
+    whole = cut(samples)
+    monkeypatch.setattr("asr.audio.stream._BLOCK", block)
+    parts = cut(samples)
+    assert [(w.start, w.begin, w.continues, len(w.samples)) for w in parts] == [
+        (w.start, w.begin, w.continues, len(w.samples)) for w in whole
+    ]
+
+
+def test_short_recordings_are_left_as_they_are():
+    samples = sound((1, QUIET), (1, LOUD), (1.5, QUIET))
+    (window,) = cut(samples, vad="auto")
+    assert (window.start, window.begin, window.continues) == (0.0, 0.0, False)
+    np.testing.assert_array_equal(window.samples, samples)
+
+
+def test_silence_has_no_windows():
+    assert cut(sound((10, QUIET))) == []
+    assert cut(np.zeros(10 * RATE, np.float32)) == []
+
+
+def test_clips_are_cut_each_on_its_own_with_the_recording_s_times():
+    samples = sound((1, QUIET), (1, LOUD), (1, QUIET), (1, LOUD), (1, QUIET), (1, LOUD), (1, QUIET))
+    windows = cut(samples, ((0.0, 2.5), (4.5, None)), speech_pad_ms=0)
+    assert [window.start for window in windows] == pytest.approx([1.0, 5.0], abs=0.02)
+
+
+def test_speech_that_is_too_short_is_passed_over():
+    samples = sound((1, QUIET), (0.1, LOUD), (1, QUIET), (1, LOUD), (1, QUIET))
+    assert len(cut(samples)) == 2
+    assert len(cut(samples, min_speech_duration_ms=250)) == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "window", "silence", "pad", "context"),
+    [
+        (None, 15.0, 1500, 200, 1.5),
+        (0.5, 2.0, 300, 27, 0.4),
+        (6.3, 6.3, 630, 84, 1.26),
+        (120.0, 30.0, 2000, 400, 1.5),
+    ],
+)
+def test_options_follow_the_model_s_training(seconds, window, silence, pad, context):
+    options = WindowOptions.for_model(seconds, threshold=0.4, vad=None)
+    assert options == WindowOptions(
+        threshold=0.4,
+        max_speech_duration_s=window,
+        min_silence_duration_ms=silence,
+        speech_pad_ms=pad,
+        context_s=context,
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"vad": "webrtc"}, "vad webrtc: unknown; choose from auto, silero"),
+        ({"threshold": 1.5}, "threshold 1.5: not a probability"),
+        ({"speech_pad_ms": -1}, "speech_pad_ms -1: give 0 or more"),
+        ({"max_speech_duration_s": 0.5}, "max_speech_duration_s 0.5: give 1 to 1800"),
+        ({"context_s": 10.0}, "context_s 10: give 0 to 3.75 seconds"),
+    ],
+)
+def test_options_that_make_no_sense(options, problem):
+    with pytest.raises(ConfigError, match=problem):
+        WindowOptions(**options)
+
+
+def window(start, end, begin=None):
+    samples = np.zeros(round((end - start) * RATE), np.float32)
+    return Window(samples, RATE, start, start if begin is None else begin, begin is not None)
+
+
+def heard(start, *words):
+    """A hypothesis of (text, start, end[, confidence]) words in the recording's time."""
+    made = tuple(Word(t, a - start, b - start, *(rest or (0.9,)), (1,)) for t, a, b, *rest in words)
+    return Hypothesis(" ".join(w.text for w in made), made, (), 0.0, 0.9)
+
+
+def joined(*pairs):
+    return [(w.text, round(w.start, 6), round(w.end, 6)) for w in join(pairs)]
+
+
+def test_words_of_separate_windows_are_put_in_a_row():
+    assert joined(
+        (window(1, 3), heard(1, ("one", 1.2, 1.5))),
+        (window(4, 6), heard(4)),
+        (window(7, 9), heard(7, ("two", 7.2, 7.5))),
+    ) == [("one", 1.2, 1.5), ("two", 7.2, 7.5)]
+
+
+def test_a_word_that_both_windows_hear_comes_once():
+    before = heard(0, ("one", 0.5, 1), ("two", 2, 2.5), ("three", 3.4, 3.8), ("thr", 3.9, 4.0))
+    after = heard(2, ("o", 2.2, 2.4), ("three", 3.45, 3.85), ("four", 4.2, 4.6))
+    assert joined((window(0, 4), before), (window(2, 6, 3), after)) == [
+        ("one", 0.5, 1),
+        ("two", 2, 2.5),
+        ("three", 3.45, 3.85),
+        ("four", 4.2, 4.6),
+    ]
+
+
+def test_a_word_said_twice_comes_twice():
+    twos = [("two", 0.4 * i, 0.4 * i + 0.3) for i in range(15)]
+    before = [two for two in twos if two[2] <= 4]
+    after = [two for two in twos if two[1] >= 2]
+    assert joined((window(0, 4), heard(0, *before)), (window(2, 6, 3), heard(2, *after))) == [
+        (text, pytest.approx(a), pytest.approx(b)) for text, a, b in twos
+    ]
+
+
+@pytest.mark.parametrize(("first", "second", "kept"), [(0.9, 0.4, "sic"), (0.4, 0.9, "six")])
+def test_of_two_readings_of_a_sound_on_the_cut_the_more_probable_stays(first, second, kept):
+    before = heard(0, ("one", 0.5, 1), ("sic", 2.7, 3.2, first))
+    after = heard(2, ("six", 2.85, 3.3, second), ("four", 4.2, 4.6))
+    words = joined((window(0, 4), before), (window(2, 6, 3), after))
+    assert [text for text, _, _ in words] == ["one", kept, "four"]
+
+
+def test_times_never_go_back_and_stay_in_their_window():
+    words = joined(
+        (window(0, 4), heard(0, ("one", 2.9, 3.4))),
+        (window(2, 6, 3), heard(2, ("two", 3.1, 3.3), ("three", 5.8, 6.2))),
+    )
+    ends = [0.0]
+    for _, start, end in words:
+        assert ends[-1] <= start <= end <= 6
+        ends.append(end)
+
+
+def test_every_cut_of_any_speech_is_joined_without_loss():
+    """Windows that each hear their whole words rightly give exactly the words that were said."""
+    rng = np.random.default_rng(0)
+    starts = np.cumsum(rng.uniform(0.25, 0.5, 300))
+    said = [(str(rng.integers(10)), a, b) for a, b in zip(starts, starts + 0.24, strict=True)]
+    for seed in range(20):
+        cuts = np.cumsum(np.random.default_rng(seed).uniform(1.5, 3, 40))
+        joiner, words, begin = Joiner(), [], 0.0
+        for cut in [*cuts, starts[-1] + 1]:
+            piece = window(max(begin - 0.6, 0), cut + 0.6, begin if begin else None)
+            # Times differ a little from window to window, and a word cut in half is heard as another.
+            shift = rng.uniform(-0.03, 0.03)
+            inside = [
+                (t if a >= piece.start and b <= piece.end else "x", a + shift, b + shift)
+                for t, a, b in said
+                if b > piece.start and a < piece.end
+            ]
+            words += joiner.add(piece, heard(piece.start, *inside))
+            begin = cut
+            if begin > starts[-1]:
+                break
+        words += joiner.finish()
+        expected = [t for t, a, _ in said if a < begin + 0.3]
+        assert [w.text for w in words][: len(expected) - 3] == expected[: len(expected) - 3]
