@@ -126,12 +126,15 @@ class Extractor(nn.Module):
         used = (self.num_frames(num_samples) - 1) * self.hop_length + self.window_length
         frames = self._frame(F.pad(waveforms * self.scale, (0, used - num_samples)))
         spectrum = torch.fft.rfft(frames * self.window, n=self.n_fft)
-        power = spectrum.real.square() + spectrum.imag.square()
+        return self.from_power(spectrum.real.square() + spectrum.imag.square())
+
+    def from_power(self, power: Tensor) -> Tensor:
+        """Map power spectra (..., n_fft // 2 + 1) to features (..., F)."""
         log_energies = (power @ self.filters).clamp(min=self.floor).log()
         if self.transform is None:
             return log_energies
         # The level of the frame goes its own way: in float32 it would drown the differences between filters.
-        level = log_energies.mean(2, keepdim=True)
+        level = log_energies.mean(-1, keepdim=True)
         return (log_energies - level) @ self.transform + level * self.transform.sum(0)
 
     def _frame(self, samples: Tensor) -> Tensor:
@@ -458,6 +461,16 @@ class FrontEnd(nn.Module):
                 lengths = self._num_stacks(lengths)
             return frames.masked_fill(~_mask(frames, lengths)[:, :, None], 0.0), lengths
 
+    def stream(self) -> FrontEndStream:
+        """Return a stream that takes samples as they come; see `FrontEndStream`.
+
+        Raises
+        ------
+        ConfigError
+            The front end normalises over utterances.
+        """
+        return FrontEndStream(self)
+
     @torch.no_grad()
     def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Measure the statistics for corpus normalisation, in one pass with float64 sums.
@@ -495,7 +508,7 @@ class FrontEnd(nn.Module):
         self.std.copy_(variance.sqrt())
 
     def _fitted_mean(self) -> Tensor:
-        if not self.std.all():
+        if not torch.compiler.is_exporting() and not self.std.all():
             raise ModelError(
                 "normalize: corpus has no statistics yet; fit the front end on training data "
                 "or load a trained model"
@@ -523,6 +536,76 @@ class FrontEnd(nn.Module):
         for _ in range(self.deltas):
             orders.append(_deltas(orders[-1], lengths))
         return torch.cat(orders, dim=2), lengths
+
+
+class FrontEndStream:
+    """Makes frames of waveforms as they come, equal to those of the whole waveforms.
+
+    Parameters
+    ----------
+    front_end : FrontEnd
+        With ``normalize`` none or corpus: statistics of an utterance need all of it.
+
+    Raises
+    ------
+    ConfigError
+        The front end normalises over utterances.
+
+    Examples
+    --------
+    ::
+
+        stream = front_end.stream()
+        for samples in chunks:  # (B, N)
+            frames = stream.push(samples)
+        frames = stream.push(samples[:, :0], final=True)
+    """
+
+    def __init__(self, front_end: FrontEnd) -> None:
+        if front_end.normalize == "utterance":
+            raise ConfigError(
+                "normalize: utterance needs the whole utterance and cannot stream; "
+                "train with features.normalize=corpus"
+            )
+        self.front_end = front_end
+        self.samples: Tensor | None = None
+        self.settled = 0  # output frames of `samples` that were given out before
+
+    @property
+    def context(self) -> int:
+        """Frames of the extractor that an output frame sees beyond its first one."""
+        return self.front_end.stack - 1 + 2 * self.front_end.deltas
+
+    @torch.inference_mode()
+    def push(self, waveforms: Tensor, *, final: bool = False) -> Tensor:
+        """Take (B, N) more samples and return the (B, T, F) frames that they settle.
+
+        Parameters
+        ----------
+        waveforms : Tensor, float32, (B, N)
+            Samples in [-1, 1], also none.
+        final : bool
+            No more will come. Without a single sample there are no frames.
+        """
+        front_end, extractor = self.front_end, self.front_end.extractor
+        samples = waveforms if self.samples is None else torch.cat([self.samples, waveforms], dim=1)
+        num_samples = samples.shape[1]
+        hop, stride = extractor.hop_length, front_end.stack_stride
+        if final:
+            ready = front_end.num_frames(num_samples) if num_samples else 0
+        else:
+            whole = (num_samples - extractor.window_length) // hop + 1  # frames that need no padding
+            ready = max(0, (whole - 1 - self.context) // stride + 1)
+        frames = samples.new_zeros(len(samples), 0, front_end.output_size)
+        if ready > self.settled:
+            lengths = torch.full((len(samples),), num_samples, device=samples.device)
+            frames = front_end(samples, lengths)[0][:, self.settled : ready]
+            self.settled = ready
+        # Deltas look back two frames an order, and Sphinx's pre-emphasis a sample: a frame more.
+        drop = max(0, self.settled * stride - 2 * front_end.deltas - 1) // stride
+        self.samples = samples[:, drop * stride * hop :]
+        self.settled -= drop
+        return frames
 
 
 def _mask(x: Tensor, lengths: Tensor) -> Tensor:

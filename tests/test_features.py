@@ -322,3 +322,69 @@ def test_cuda_equals_cpu(extractor_class, batch):
     expected, _ = front_end(*batch)
     frames, _ = front_end.cuda()(*(x.cuda() for x in batch))
     torch.testing.assert_close(frames.cpu(), expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("extractor_class", EXTRACTORS)
+@pytest.mark.parametrize(
+    ("deltas", "stack", "stack_stride"), [(0, 1, 1), (1, 3, 3), (2, 1, 1), (2, 4, 2), (1, 3, 1)]
+)
+@pytest.mark.parametrize("size", [1, 77, 400, None])
+def test_a_stream_gives_the_frames_of_the_whole_waveform(extractor_class, deltas, stack, stack_stride, size):
+    front_end = FrontEnd(
+        small(extractor_class), deltas=deltas, stack=stack, stack_stride=stack_stride, normalize="corpus"
+    )
+    front_end.mean.fill_(0.3)
+    front_end.std.fill_(2.0)
+    generator = torch.Generator().manual_seed(0)
+    for n in (1, 199, 206, 281, 1000) if size == 1 else (1, 150, 410, 3000, 8191):
+        waveforms = 0.1 * torch.randn(2, n, generator=generator)
+        stream = front_end.stream()
+        pieces = [stream.push(piece) for piece in waveforms.split(size or n, dim=1)]
+        pieces.append(stream.push(waveforms[:, :0], final=True))
+        whole, _ = front_end(waveforms, torch.full((2,), n))
+        torch.testing.assert_close(torch.cat(pieces, dim=1), whole, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("extractor_class", EXTRACTORS)
+def test_a_stream_gives_a_frame_as_soon_as_it_is_settled_and_keeps_few_samples(extractor_class):
+    front_end = FrontEnd(small(extractor_class), deltas=2, normalize="none")
+    window, hop = front_end.extractor.window_length, front_end.extractor.hop_length
+    stream = front_end.stream()
+    # Second deltas need four frames to the right.
+    assert stream.push(torch.ones(1, window + 4 * hop - 1)).shape[1] == 0
+    assert stream.push(torch.ones(1, 1)).shape[1] == 1
+    for _ in range(20):
+        stream.push(torch.ones(1, 1000))
+        assert stream.samples.shape[1] <= window + 12 * hop
+
+
+def test_a_stream_without_a_sample_has_no_frames():
+    front_end = FrontEnd(LogMel(), normalize="none")
+    assert front_end.stream().push(torch.zeros(1, 0), final=True).shape == (1, 0, 80)
+
+
+def test_features_normalised_over_the_utterance_cannot_stream():
+    with pytest.raises(ConfigError, match=r"needs the whole utterance.*features\.normalize=corpus"):
+        FrontEnd(LogMel()).stream()
+
+
+@pytest.mark.parametrize(("scale", "htk"), [("slaney", False), ("htk", True)])
+def test_log_mel_is_that_of_librosa(scale, htk):
+    librosa = pytest.importorskip("librosa")
+    samples = torch.randn(16000, generator=torch.Generator().manual_seed(1)) * 0.1
+    frames = LogMel(sample_rate=16000, n_mels=40, window_ms=32.0, f_min=0.0, mel_scale=scale)(samples[None])[
+        0
+    ]
+    mel = librosa.feature.melspectrogram(
+        y=samples.numpy(),
+        sr=16000,
+        n_fft=512,
+        hop_length=160,
+        center=False,
+        n_mels=40,
+        fmin=0.0,
+        htk=htk,
+        norm=None if htk else "slaney",
+    )
+    theirs = torch.from_numpy(np.log(np.maximum(mel, 1e-10))).T
+    assert torch.allclose(frames[: len(theirs)], theirs, atol=1e-3)
