@@ -8,14 +8,15 @@ recordings whose boundaries are known.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from torchaudio.functional import forced_align
-
-from asr.decoding.confidence import Calibration
 from asr.errors import DataError
 from asr.types import Word
+
+if TYPE_CHECKING:  # word times need no torch
+    from torch import Tensor
+
+    from asr.decoding.confidence import Calibration
 
 BLANK = 0
 # Seconds that a word lasts beyond its last token's last frame, unless the next word begins before.
@@ -46,6 +47,9 @@ def force_align(log_probs: Tensor, tokens: Sequence[int]) -> list[TokenSpan]:
     DataError
         If there are too few frames for the tokens.
     """
+    import torch
+    from torchaudio.functional import forced_align
+
     if not tokens:
         return []
     repeats = sum(a == b for a, b in zip(tokens[1:], tokens, strict=False))

@@ -159,7 +159,7 @@ class RecurrentEncoder(nn.Module):
                     frames = packing.unpack(rows, -(-packing.num_steps // reduction) * reduction)
                     packing = Packing.of(-(-packing.lengths // reduction))
                     rows = packing.pack(_side_by_side(frames, reduction))
-                rows = self._finish(index, rows, self._layer(index)(rows, packing))
+                rows = self.finish(index, rows, self._layer(index)(rows, packing))
         num_steps = self.output_length(x.shape[1])
         if self.lookahead is not None:
             frames = packing.unpack(rows, num_steps + self.lookahead.context)
@@ -223,7 +223,7 @@ class RecurrentEncoder(nn.Module):
             packing = _full_packing(x)
             rows = packing.pack(x)
             y, layers[index] = self._layer(index).advance(rows, packing, layers[index])
-            x = packing.unpack(self._finish(index, rows, y))
+            x = packing.unpack(self.finish(index, rows, y))
         if self.lookahead is not None:
             context = self.lookahead.context
             x = _after(pending[-1], x)
@@ -236,7 +236,7 @@ class RecurrentEncoder(nn.Module):
     def _layer(self, index: int) -> RecurrentLayer:
         return cast(RecurrentLayer, self.layers[index])
 
-    def _finish(self, index: int, x: Tensor, y: Tensor) -> Tensor:
+    def finish(self, index: int, x: Tensor, y: Tensor) -> Tensor:
         """Join, project, normalise and drop a layer's outputs (N, ...), and add its input."""
         if self.sum_directions:
             forward, backward = y.chunk(2, dim=1)
@@ -264,7 +264,7 @@ class RecurrentEncoder(nn.Module):
         following = []
         for index, state in enumerate(states):
             y, state = self._layer(index).advance_with_context(rows, packing, self.chunk, state)
-            rows = self._finish(index, rows, y)
+            rows = self.finish(index, rows, y)
             following.append(state)
         return rows, following
 

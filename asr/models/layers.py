@@ -23,6 +23,10 @@ Norm = Literal["layer", "batch", "none"]
 State = tuple[Tensor, ...]
 """What a layer carries from frame to frame: h (1, B, P) and, for an LSTM, c (1, B, H), float."""
 
+Kernel = Callable[[Tensor, State], Sequence[Tensor]]
+"""One direction over a padded batch: (B, T, F) and a state to (B, T, P) and the next state."""
+
+_USEFUL = 0.6  # share of a padded batch that is not padding, from which on a fused kernel infers faster
 _SMALL_STEP = 3000  # values of a state in a batch (B H), where both ways were measured to be equally fast
 
 
@@ -137,6 +141,7 @@ class RecurrentLayer(nn.Module):
         self.rnn: Any = kinds[cell](input_size, hidden_size, bidirectional=bidirectional)
         self.kind = "rnn_tanh" if cell == "rnn" else cell
         self.fused = cell == "lstm" and not proj_size  # PyTorch has a fast kernel of it for the CPU
+        self.kernels: list[Kernel] = []  # of each direction, in place of what runs them otherwise
         self.state_sizes = (proj_size or hidden_size, hidden_size)[: 2 if cell == "lstm" else 1]
         self.num_directions = 2 if bidirectional else 1
         self.output_size = self.num_directions * (proj_size or hidden_size)
@@ -189,6 +194,10 @@ class RecurrentLayer(nn.Module):
         count = num_directions or self.num_directions
         return tuple(weight.new_zeros(count, batch_size, size) for size in self.state_sizes)
 
+    def direction_weights(self, direction: int) -> Sequence[Tensor | None]:
+        """Return w_ih, w_hh, b_ih, b_hh and, of an LSTM with projection, w_hr; a light GRU's w_ih is None."""
+        return self._weights()[direction]
+
     def _weights(self) -> list[Sequence[Tensor | None]]:
         if isinstance(self.rnn, LiGRU):
             return list(self.rnn.weights())
@@ -208,22 +217,36 @@ class RecurrentLayer(nn.Module):
             x = self.rnn.products(x)
             if len(weights) < self.num_directions:
                 x = x.chunk(2, dim=1)[direction]
-        elif self.fused and not x.is_cuda and len(packing.lengths) * self.rnn.hidden_size < _SMALL_STEP:
-            # Where steps are small, what Python adds to each outweighs the padding that a fused kernel reads.
-            return self._fused_lstm(x, packing, weights, state)
+        elif self.kernels:
+            return self._over_padding(x, packing, self.kernels[direction : direction + len(weights)], state)
+        elif self.fused and not x.is_cuda and self._prefers_padding(packing):
+            return self._over_padding(x, packing, [self._fused_lstm(group) for group in weights], state)
         return recurrence(self.kind, x, packing, weights, state)
 
-    def _fused_lstm(
-        self, x: Tensor, packing: Packing, weights: Sequence[Any], state: State
-    ) -> tuple[Tensor, State]:
-        """Run PyTorch's kernel over the padded batch, each direction from an utterance's own first frame."""
-        outputs, last = [], []
-        for d, group in enumerate(weights):
-            rows = x if d == 0 else x[packing.reversal]
-            first = (state[0][d : d + 1], state[1][d : d + 1])
+    def _prefers_padding(self, packing: Packing) -> bool:
+        """Tell whether a fused kernel that reads padding is faster than steps that Python makes."""
+        if len(packing.lengths) * self.rnn.hidden_size < _SMALL_STEP:
+            return True
+        if torch.is_grad_enabled():  # the fused kernel's backward pass is the slower one
+            return False
+        return sum(packing.batch_sizes) > _USEFUL * packing.num_steps * len(packing.lengths)
+
+    def _fused_lstm(self, weights: Sequence[Any]) -> Kernel:
+        def kernel(x: Tensor, state: State) -> Sequence[Tensor]:
             # has_biases, num_layers, dropout, train, bidirectional, batch_first
-            settings = (True, 1, 0.0, self.training, False, True)
-            y, *after = torch._VF.lstm(packing.unpack(rows), first, group, *settings)
+            lstm: Any = torch._VF.lstm  # typed for tuples and lists only
+            return lstm(x, state, weights, True, 1, 0.0, self.training, False, True)
+
+        return kernel
+
+    def _over_padding(
+        self, x: Tensor, packing: Packing, kernels: Sequence[Kernel], state: State
+    ) -> tuple[Tensor, State]:
+        """Run kernels over the padded batch, each direction from an utterance's own first frame."""
+        outputs, last = [], []
+        for d, kernel in enumerate(kernels):
+            rows = x if d == 0 else x[packing.reversal]
+            y, *after = kernel(packing.unpack(rows), tuple(s[d : d + 1] for s in state))
             y = packing.pack(y)
             outputs.append(y if d == 0 else y[packing.reversal])
             last.append(after)

@@ -220,7 +220,7 @@ class Conv2dSubsampling(nn.Module):
             B, C, T, F = x_BCTF.shape
             x = x_BCTF.transpose(1, 2).reshape(B, T, C * F)
             x = norm(x, lengths) if isinstance(norm, MaskedBatchNorm) else norm(x)
-            x = x.clamp(0, self.max_value)
+            x = x.clamp(0.0, self.max_value)
             x_BCTF = x.view(B, T, C, F).transpose(1, 2)
         return mask_padding(x, lengths), lengths
 
@@ -239,6 +239,9 @@ class MaskedBatchNorm(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Normalise (B, T, C F), channels first within a frame; zero beyond `lengths`, int64 (B,)."""
+        if not self.training:  # each frame by itself
+            frames = x.flatten(0, 1).unflatten(1, (self.norm.num_features, -1))
+            return mask_padding(self.norm(frames).flatten(1).unflatten(0, x.shape[:2]), lengths)
         steps = torch.arange(x.shape[1], device=x.device)
         mask = steps < lengths[:, None]
         rows = self.norm(x[mask].unflatten(1, (self.norm.num_features, -1))).flatten(1)
