@@ -13,26 +13,33 @@ PACKAGE = ROOT / "asr"
 # A module may import from its own layer and the ones before it.
 LAYERS = [
     {"types", "errors", "build", "files", "container"},
-    {"audio", "text", "features", "augment", "scoring"},
+    {"audio", "text", "features", "augment", "scoring", "vad", "windows", "segments", "inputs"},
     {"data", "models", "decoding", "lm"},
     {"recognizer"},
     {
         "alignment",
+        "api",
         "evaluation",
+        "export",
         "inspection",
+        "live",
         "model_file",
         "plots",
+        "results",
+        "quantize",
         "training",
         "transcribe",
         "writers",
     },
+    {"serve"},
     {"cli"},
 ]
 # Each library has the modules in which it may be imported.
 HOMES = {
-    "soundfile": {"audio"},
-    "audioread": {"audio"},
-    "librosa": {"audio"},
+    "soundfile": {"audio", "export"},
+    "onnx": {"export"},
+    "onnxruntime": {"export"},
+    "soxr": {"audio"},
     "torchaudio": {"features", "augment", "decoding"},
     "rapidfuzz": {"scoring"},
     "sentencepiece": {"text"},
@@ -43,6 +50,10 @@ HOMES = {
     "flashlight": {"decoding"},
     "rich": {"cli"},
     "matplotlib": {"plots"},
+    "fastapi": {"serve"},
+    "starlette": {"serve"},
+    "uvicorn": {"serve"},
+    "prometheus_client": {"serve"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -16,12 +16,14 @@ COMMANDS = (
     "train",
     "evaluate",
     "transcribe",
+    "serve",
     "score",
     "tune",
     "lm",
     "align",
     "check",
     "info",
+    "export",
     "inspect",
 )
 
