@@ -18,6 +18,7 @@ COMMANDS = (
     "transcribe",
     "score",
     "tune",
+    "report",
     "lm",
     "align",
     "check",
