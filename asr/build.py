@@ -9,12 +9,13 @@ mistakes are reported together.
 
 from __future__ import annotations
 
+import collections.abc
 import difflib
 import importlib
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 from asr.errors import ConfigError
@@ -31,8 +32,10 @@ BUILDABLE = frozenset(
         "asr.decoding.greedy",
         "asr.decoding.beam",
         "asr.decoding.confidence",
+        "asr.training.averaging",
         "asr.training.loop",
         "asr.training.optimization",
+        "asr.training.schedules",
     }
 )
 """Modules of parts that a configuration may name; none of them reads or writes a file when built."""
@@ -53,8 +56,10 @@ def resolve(target: Any) -> Callable[..., Any]:
             f"{', '.join(sorted(BUILDABLE))} can be built"
         )
     found = getattr(importlib.import_module(module_name), name, None)
-    # A name that a module merely imported (torch, os, ...) is not ours to hand out.
-    if not callable(found) or getattr(found, "__module__", "") != module_name:
+    # A name that a module merely imported (torch, os, ...) is not ours to hand out; a package hands out what
+    # its own modules define.
+    home = getattr(found, "__module__", "")
+    if not callable(found) or not (home == module_name or home.startswith(f"{module_name}.")):
         raise ConfigError(f"{TARGET} {target!r} does not exist: {module_name} has no {name!r}")
     return found
 
@@ -94,7 +99,9 @@ def argument_problems(
 ) -> list[str]:
     """List the mistakes in the arguments for a function: unknown, missing or of the wrong type."""
     signature = inspect.signature(function)
-    hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
+    # Some of PyTorch's annotations name what it imports for type checkers only.
+    names = vars(collections.abc)
+    hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function, localns=names)
     found = []
     for key, value in arguments.items():
         where = f"{path}.{key}" if path else str(key)
@@ -154,7 +161,8 @@ def _build(config: Mapping[str, Any], supplied: Mapping[str, Any]) -> Any:
 
 def _is_kind(function: Any, kind: Any) -> bool:
     options = get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    return inspect.isclass(function) and any(inspect.isclass(o) and issubclass(function, o) for o in options)
+    is_concrete = inspect.isclass(function) and not inspect.isabstract(function)
+    return is_concrete and any(inspect.isclass(o) and issubclass(function, o) for o in options)
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -174,7 +182,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint in (bool, str):
         return isinstance(value, hint)
-    if origin in (list, tuple, Sequence):
+    if origin in (list, tuple, Sequence, Iterable):
         item = (get_args(hint) or (Any,))[0]
         return isinstance(value, (list, tuple)) and all(_fits(v, item) for v in value)
     if origin in (dict, Mapping) or hint in (dict, Mapping):

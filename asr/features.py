@@ -10,7 +10,7 @@ Axes: B batch, N samples, W samples of a window, T frames, F features.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal, TypeVar
 
 import torch
@@ -23,6 +23,9 @@ from asr.errors import ConfigError, DataError, ModelError
 
 Count = TypeVar("Count", int, Tensor)
 """A number of samples or frames: an int, or an int64 tensor of them."""
+
+Augment = Callable[[Tensor, Tensor], Tensor]
+"""From frames (B, T, F) and lengths (B,) to frames (B, T, F)."""
 
 INT16_SCALE = 32768.0
 """Kaldi and Sphinx compute on the scale of 16-bit samples."""
@@ -46,6 +49,10 @@ class Extractor(nn.Module):
         Samples from one frame to the next.
     filters : Tensor, float32, (n_fft // 2 + 1, n_mels)
         Weight of each bin of the power spectrum in each mel filter.
+    centers : Tensor, float64, (n_mels,)
+        Centre of each filter, Hz, rising.
+    f_max : float
+        Upper end of the filters, Hz.
     floor : float
         Smallest filter energy; keeps the logarithm of silence finite.
     scale : float
@@ -56,6 +63,9 @@ class Extractor(nn.Module):
     Attributes
     ----------
     sample_rate, window_length, hop_length, n_fft, output_size : int
+    centers : Tensor, float64, (n_mels,)
+        On the CPU, wherever the module is.
+    f_max : float
 
     Raises
     ------
@@ -77,6 +87,8 @@ class Extractor(nn.Module):
         window: Tensor,
         hop_length: int,
         filters: Tensor,
+        centers: Tensor,
+        f_max: float,
         floor: float,
         scale: float = 1.0,
         transform: Tensor | None = None,
@@ -86,6 +98,8 @@ class Extractor(nn.Module):
         self.window_length = len(window)
         self.hop_length = hop_length
         self.n_fft = 2 * (len(filters) - 1)
+        self.centers = centers
+        self.f_max = f_max
         self.floor = floor
         self.scale = scale
         self.output_size = (filters if transform is None else transform).size(1)
@@ -180,10 +194,11 @@ class LogMel(Extractor):
             raise ConfigError(f"mel_scale: {mel_scale!r} is unknown; use htk or slaney")
         window_length = _num_samples("window_ms", window_ms, sample_rate)
         n_fft = n_fft or _next_power_of_two(window_length)
+        f_max = _check_filters(n_mels, f_min, f_max, sample_rate)
         filters = AF.melscale_fbanks(
             n_fft // 2 + 1,
             f_min,
-            _check_filters(n_mels, f_min, f_max, sample_rate),
+            f_max,
             n_mels,
             sample_rate,
             norm="slaney" if mel_scale == "slaney" else None,
@@ -194,6 +209,8 @@ class LogMel(Extractor):
             window=torch.hann_window(window_length),
             hop_length=_num_samples("hop_ms", hop_ms, sample_rate),
             filters=filters,
+            centers=_mel_centers(n_mels, f_min, f_max, mel_scale),
+            f_max=f_max,
             floor=floor,
         )
 
@@ -237,6 +254,8 @@ class Fbank(Extractor):
             hop_length=_num_samples("hop_ms", hop_ms, sample_rate),
             # Kaldi leaves out the bin at half the sample rate.
             filters=F.pad(filters, (0, 1)).T.contiguous(),
+            centers=_mel_centers(n_mels, f_min, f_max),
+            f_max=f_max,
             floor=torch.finfo(torch.float32).eps,
             scale=INT16_SCALE,
         )
@@ -343,6 +362,8 @@ class SphinxMfcc(Extractor):
             window=torch.hamming_window(_num_samples("window_ms", window_ms, sample_rate), periodic=False),
             hop_length=hop_length,
             filters=_sphinx_filters(n_fft, n_mels, sample_rate, f_min, f_max),
+            centers=_mel_centers(n_mels, f_min, f_max),
+            f_max=f_max,
             floor=1e-4,
             scale=INT16_SCALE,
             transform=transform.float(),
@@ -425,7 +446,9 @@ class FrontEnd(nn.Module):
         """Return how many output frames `num_samples` samples give."""
         return self._num_stacks(self.extractor.num_frames(num_samples))
 
-    def forward(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, inputs: Tensor, lengths: Tensor, augment: Augment | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Make frames, in float32 also under autocast.
 
         Parameters
@@ -434,6 +457,8 @@ class FrontEnd(nn.Module):
             Waveforms with samples in [-1, 1], or precomputed frames of the extractor's output size.
         lengths : Tensor, int64, (B,)
             Samples or frames of each utterance.
+        augment : callable, optional
+            Applied to what the extractor gives, or to precomputed frames, before deltas and normalisation.
 
         Returns
         -------
@@ -449,7 +474,7 @@ class FrontEnd(nn.Module):
             Corpus normalisation has no statistics.
         """
         with torch.autocast(inputs.device.type, enabled=False):
-            frames, lengths = self._coefficients(inputs.float(), lengths.to(inputs.device))
+            frames, lengths = self._coefficients(inputs.float(), lengths.to(inputs.device), augment)
             if self.normalize == "utterance":
                 frames = _normalize_utterances(frames, lengths)
             elif self.normalize == "corpus":
@@ -520,7 +545,9 @@ class FrontEnd(nn.Module):
         excess = num_frames - self.stack
         return (excess > 0) * (excess + self.stack_stride - 1) // self.stack_stride + 1
 
-    def _coefficients(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def _coefficients(
+        self, inputs: Tensor, lengths: Tensor, augment: Augment | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return frames with their deltas, (B, T, F), and lengths; beyond the lengths they are arbitrary."""
         if inputs.dim() == 2:
             frames = self.extractor(inputs.masked_fill(~_mask(inputs, lengths), 0.0))
@@ -532,6 +559,8 @@ class FrontEnd(nn.Module):
                     f"the features have {frames.size(2)} values a frame, {type(self.extractor).__name__} "
                     f"gives {self.extractor.output_size}; use features and a front end of the same kind"
                 )
+        if augment is not None:
+            frames = augment(frames, lengths)
         orders = [frames]
         for _ in range(self.deltas):
             orders.append(_deltas(orders[-1], lengths))
@@ -635,6 +664,22 @@ def _normalize_utterances(frames: Tensor, lengths: Tensor) -> Tensor:
     deviations = (offsets - offsets.sum(1, keepdim=True) / counts).masked_fill(~mask, 0.0)
     std = (deviations.square().sum(1, keepdim=True) / counts).sqrt()
     return deviations / std.clamp(min=STD_FLOOR)
+
+
+def _mel_centers(
+    n_mels: int, f_min: float, f_max: float, mel_scale: Literal["htk", "slaney"] = "htk"
+) -> Tensor:
+    """Return the centres in Hz, float64, of filters that lie evenly on a mel scale."""
+    if mel_scale == "htk":
+        mel_min, mel_max = (2595 * math.log10(1 + f / 700) for f in (f_min, f_max))
+        mels = torch.linspace(mel_min, mel_max, n_mels + 2, dtype=torch.float64)[1:-1]
+        return 700 * (10 ** (mels / 2595) - 1)
+    # Linear up to 1000 Hz, which is mel 15; above, 27 mels for a factor of 6.4.
+    mel_min, mel_max = (
+        3 * f / 200 if f < 1000 else 15 + 27 * math.log(f / 1000) / math.log(6.4) for f in (f_min, f_max)
+    )
+    mels = torch.linspace(mel_min, mel_max, n_mels + 2, dtype=torch.float64)[1:-1]
+    return torch.where(mels < 15, 200 / 3 * mels, 1000 * 6.4 ** ((mels - 15) / 27))
 
 
 def _sphinx_filters(n_fft: int, n_mels: int, sample_rate: int, f_min: float, f_max: float) -> Tensor:

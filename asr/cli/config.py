@@ -14,7 +14,7 @@ from asr.errors import ConfigError
 
 GROUPS = ("features", "augment", "tokenizer", "model", "optimizer", "scheduler", "trainer", "decoder")
 KEYS = ("name", "seed", "output_dir", "data", "text", *GROUPS)
-AUGMENT_KEYS = ("speed", "spec")
+OPTIONAL = ("init_from", "freeze")
 DATA_KEYS = ("recipe", "dir", "train", "dev", "test")
 
 
@@ -80,7 +80,7 @@ def load_config(recipe: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
         ) from error
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         reason = " ".join((str(error.__cause__ or "") or str(error)).split())
-        raise ConfigError(f"{recipe}: {reason}") from error
+        raise ConfigError(f"{recipe}: {reason.partition(' Config search path: ')[0]}") from error
     mistakes = config_problems(config)
     if mistakes:
         raise ConfigError(f"{recipe}: " + "; ".join(mistakes))
@@ -89,19 +89,19 @@ def load_config(recipe: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 def config_problems(config: dict[str, Any]) -> list[str]:
     """List everything that is wrong with a composed configuration."""
-    from asr.augment import SpecAugment, SpeedPerturb
+    from asr.augment import KINDS
     from asr.build import argument_problems, problems
     from asr.decoding.base import Decoder
     from asr.features import FrontEnd
     from asr.models.ctc import model_problems
     from asr.text import Normalizer, tokenizer_problems
     from asr.training.loop import Trainer
-    from asr.training.optimization import Constant, WarmupCosine
+    from asr.training.schedules import Schedule
 
     if not isinstance(config.get("data"), dict):
         return [f"data: expected {', '.join(DATA_KEYS)}, found {config.get('data')!r}"]
     options = recipe_options(config)
-    known = (*KEYS, *options)
+    known = (*KEYS, *OPTIONAL, *options)
     found = [f"{key}: unknown; {_hint(key, known)}" for key in config if key not in known]
     found += [f"{key}: missing" for key in KEYS if key not in config]
     if found:
@@ -128,25 +128,61 @@ def config_problems(config: dict[str, Any]) -> list[str]:
             load_prepare(data["recipe"]), chosen, "the recipe", supplied=("output_dir", "archive", "progress")
         )
     if not isinstance(config["augment"], dict):
-        return [*found, f"augment: expected {', '.join(AUGMENT_KEYS)}, found {config['augment']!r}"]
-    augment_kinds = {"speed": SpeedPerturb, "spec": SpecAugment}
-    for key in AUGMENT_KEYS:
-        if config["augment"].get(key) is not None:
-            found += problems(config["augment"][key], f"augment.{key}", kind=augment_kinds[key])
-    found += [
-        f"augment.{key}: unknown; known: speed, spec" for key in config["augment"] if key not in AUGMENT_KEYS
-    ]
+        return [*found, f"augment: expected {', '.join(KINDS)}, found {config['augment']!r}"]
+    for key, value in config["augment"].items():
+        if key not in KINDS:
+            found.append(f"augment.{key}: unknown; {_hint(key, tuple(KINDS))}")
+        elif value is not None:
+            found += problems(value, f"augment.{key}", kind=KINDS[key])
     found += model_problems(config["model"])
     found += tokenizer_problems(config["tokenizer"])
-    found += problems(config["optimizer"], "optimizer", supplied=("parameters",))
+    found += problems(config["optimizer"], "optimizer", supplied=("model",))
     for part, part_kind in (
         ("features", FrontEnd),
         ("text", Normalizer),
-        ("scheduler", WarmupCosine | Constant),
+        ("scheduler", Schedule),
         ("trainer", Trainer),
         ("decoder", Decoder),
     ):
         found += problems(config[part], part, kind=part_kind)
+    found += _start_problems(config)
+    return found or _training_problems(config)
+
+
+def _start_problems(config: dict[str, Any]) -> list[str]:
+    """List what is wrong with the keys of a training that starts from a model."""
+    found = []
+    init_from, freeze = config.get("init_from"), config.get("freeze") or []
+    if init_from is not None and not isinstance(init_from, str):
+        found.append(f"init_from: expected the path of a model.asr, found {init_from!r}")
+    if not isinstance(freeze, list) or not all(isinstance(name, str) for name in freeze):
+        found.append(f"freeze: expected a list of parts, such as [subsampling, encoder.0], found {freeze!r}")
+    return found
+
+
+def _training_problems(config: dict[str, Any]) -> list[str]:
+    """List what shows only once the parts are put together, on a model without memory for its weights."""
+    import torch
+
+    from asr.build import build
+    from asr.features import FrontEnd
+    from asr.models.ctc import build_model
+    from asr.training.optimization import make_optimizer
+    from asr.training.parts import freeze
+
+    try:
+        features = build(config["features"], FrontEnd)
+        with torch.device("meta"):
+            model = build_model(config["model"], features.output_size, 2)
+        freeze(model, config.get("freeze") or [])
+    except ConfigError as error:
+        return [str(error)]
+    found = []
+    for make in (lambda: make_optimizer(config["optimizer"], model), lambda: build(config["scheduler"])):
+        try:
+            make()
+        except ConfigError as error:
+            found.append(str(error))
     return found
 
 

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,7 +116,7 @@ def _train_rnn(args: argparse.Namespace) -> int:
     from asr.cli.lm import make_normalizer, text_reader
     from asr.files import atomic_write
     from asr.training.language import train_language_model
-    from asr.training.loop import TrainingInterrupted
+    from asr.training.signals import TrainingInterrupted
 
     if not args.dev:
         raise ConfigError("--dev: a recurrent model needs text of its own to choose the best epoch by")
@@ -174,7 +175,7 @@ def _rnn_config(
             **{key: values[key] for key in ("cell", "hidden_size", "num_layers", "dropout")},
         },
         "optimizer": {"_target_": "asr.training.optimization.adamw", "lr": values["lr"]},
-        "scheduler": {"_target_": "asr.training.optimization.WarmupCosine"},
+        "scheduler": {"_target_": "asr.training.schedules.WarmupCosine"},
         "trainer": {
             "_target_": "asr.training.loop.Trainer",
             "epochs": values["epochs"],
@@ -237,7 +238,7 @@ class LmProgress:
             self._show = self._stack.enter_context(count_bar("training"))
         self._done, self._total = epoch * seconds + done, num_epochs * seconds
 
-    def step(self, *, loss: float, lr: float, seconds: float) -> None:
+    def step(self, *, loss: float, lr: float, seconds: float, running: Mapping[str, float]) -> None:
         """Report a step."""
         self._done += seconds
         self._show(int(self._done), int(self._total))

@@ -19,6 +19,7 @@ COMMANDS = (
     "serve",
     "score",
     "tune",
+    "report",
     "lm",
     "align",
     "check",

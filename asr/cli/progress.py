@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 
@@ -75,6 +75,7 @@ class TrainingProgress:
                 BarColumn(),
                 TextColumn("loss {task.fields[loss]:.3f}  lr {task.fields[lr]:.1e}"),
                 TextColumn("{task.fields[rate]:.0f} x real time"),
+                TextColumn("{task.fields[health]}", style="dim"),
                 TimeRemainingColumn(),
                 console=_console(),
                 transient=True,
@@ -82,26 +83,37 @@ class TrainingProgress:
             self._bar.start()
             # The whole training is one task, so that the time left is that of all epochs.
             self._task = self._bar.add_task(
-                "", total=seconds * num_epochs, loss=0.0, lr=0.0, rate=0.0, epoch=0, epochs=num_epochs
+                "",
+                total=seconds * num_epochs,
+                **{"loss": 0.0, "lr": 0.0, "rate": 0.0, "health": "", "epoch": 0, "epochs": num_epochs},
             )
         self._bar.update(self._task, completed=epoch * seconds + done, epoch=epoch + 1)
 
-    def step(self, *, loss: float, lr: float, seconds: float) -> None:
+    def step(self, *, loss: float, lr: float, seconds: float, running: Mapping[str, float]) -> None:
         """Report a step."""
         if self._bar is not None:
-            speed = self._bar.tasks[0].speed or 0.0
-            self._bar.update(self._task, advance=seconds, loss=loss, lr=lr, rate=speed)
+            health = (
+                f"blank {running.get('blank_rate', 0):.0%}  gradient {running['grad_norm']:.1f}  "
+                f"waiting {running['waiting_share']:.0%}  useful {running['useful_share']:.0%}  "
+                f"{running['peak_memory_mib'] / 1024:.1f} GiB"
+            )
+            speed = running["audio_seconds_per_second"]
+            self._bar.update(self._task, advance=seconds, loss=loss, lr=lr, rate=speed, health=health)
 
     def end_epoch(self, metrics: dict[str, Any]) -> None:
         """Print the epoch's line."""
         if not self._header_shown:
             self._header_shown = True
-            self._print("epoch    train loss  dev loss  dev WER  dev CER        lr  x real time  seconds")
+            self._print(
+                "epoch    train loss  dev loss  dev WER  dev CER        lr  blank  gradient  x real time  "
+                "waiting  seconds"
+            )
         wer, cer = 100 * metrics["dev_wer"], 100 * metrics["dev_cer"]
         self._print(
             f"{metrics['epoch']:>3}/{self._num_epochs:<4} {metrics['train_loss']:>10.3f} "
             f"{metrics['dev_loss']:>9.3f} {wer:>7.2f}% {cer:>7.2f}% {metrics['lr']:>9.1e} "
-            f"{metrics['audio_seconds_per_second']:>12.0f} "
+            f"{metrics['blank_rate']:>6.0%} {metrics['grad_norm']:>9.2f} "
+            f"{metrics['audio_seconds_per_second']:>12.0f} {metrics['waiting_share']:>8.0%} "
             f"{metrics['seconds'] + metrics['dev_seconds']:>8.1f}"
         )
 

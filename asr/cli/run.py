@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asr.cli.sweep import EPILOG as SWEEP_EPILOG
+from asr.cli.sweep import run_sweep, wants_sweep
+
+if TYPE_CHECKING:
+    from asr.evaluation import Evaluation
+    from asr.recognizer import Recognizer
 
 EPILOG = """\
 examples:
@@ -11,8 +20,8 @@ examples:
   asr run recipes/fsdd/blstm.yaml speaker=theo
   asr run recipes/an4/bgru.yaml seed=3 --archive ~/Downloads/an4_feat.tar.gz
 
-Leaves in output_dir: model.asr, metrics.jsonl, config.yaml, and for each test set hyp.jsonl and
-wer.json. What is done already is not done again.
+Leaves in output_dir: report.html, a page about all of it; model.asr, metrics.jsonl, config.yaml, and for
+each test set hyp.jsonl and wer.json. What is done already is not done again.
 """
 
 
@@ -24,7 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "run",
         help="run a whole recipe: prepare, train, evaluate",
         description="Run a whole recipe: prepare the corpus, train, and score every test set.",
-        epilog=EPILOG,
+        epilog=EPILOG + SWEEP_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_recipe_arguments(parser)
@@ -34,27 +43,52 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the recipe."""
-    from asr.cli.config import load_config, recipe_options
-    from asr.cli.evaluate import evaluate_manifest, print_scores
-    from asr.cli.prepare import prepare
+    from asr.cli.config import load_config
+    from asr.cli.evaluate import print_scores
+    from asr.cli.report import write_report
     from asr.cli.train import train
     from asr.data.manifest import read_manifest
     from asr.files import make_folder
 
+    if wants_sweep(args):
+        return run_sweep(args, "run")
     config = load_config(args.recipe, args.overrides)
     output_dir = Path(config["output_dir"])
     make_folder(output_dir)
     data = config["data"]
-    if data["recipe"] is not None:
-        options = {key: config[key] for key in recipe_options(config) if key in config}
-        prepare(data["recipe"], Path(data["dir"]), options, archive=args.archive)
+    prepare_corpus(config, args.archive)
     for manifest in data["test"].values():  # a mistake here should not show after hours of training
         read_manifest(manifest)
     recognizer = train(config, args.command)
     if recognizer is None:
         return 130
     results = {
-        name: evaluate_manifest(recognizer, Path(manifest), output_dir / name)
+        name: score_test_set(recognizer, name, Path(manifest), output_dir)
         for name, manifest in data["test"].items()
     }
-    return print_scores(results)
+    status = print_scores(results)
+    write_report(output_dir)
+    return status
+
+
+def score_test_set(recognizer: Recognizer, name: str, manifest: Path, output_dir: Path) -> Evaluation:
+    """Decode and score a test set, and note in the journal how long it took."""
+    from asr.cli.evaluate import evaluate_manifest
+    from asr.training.journal import add_to_journal
+
+    started = time.perf_counter()
+    result = evaluate_manifest(recognizer, manifest, output_dir / name)
+    seconds = time.perf_counter() - started
+    add_to_journal(output_dir, "scored", test=name, seconds=seconds, failures=list(result.failures))
+    return result
+
+
+def prepare_corpus(config: dict[str, Any], archive: Path | None) -> None:
+    """Make the manifests that a configuration names, unless its corpus has no recipe."""
+    from asr.cli.config import recipe_options
+    from asr.cli.prepare import prepare
+
+    data = config["data"]
+    if data["recipe"] is not None:
+        options = {key: config[key] for key in recipe_options(config) if key in config}
+        prepare(data["recipe"], Path(data["dir"]), options, archive=archive)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +20,7 @@ from asr import audio
 from asr.augment import utterance_rng
 from asr.data.collate import collate
 from asr.data.feature_files import read_features
-from asr.data.sampler import BatchSampler
+from asr.data.sampler import BatchSampler, Key
 from asr.errors import AsrError, DataError
 from asr.types import Batch, Utterance
 
@@ -60,6 +64,8 @@ class SpeechDataset(Dataset["Example | AsrError"]):
     fits : callable, optional
         ``(inputs, tokens) -> bool``: whether inputs have frames enough for their tokens. Where
         the transform has made them too short, they are left as they were.
+    factor : callable, optional
+        From a generator to the speed that `transform` will draw from its like.
     seed : int
         Of the augmentation.
     """
@@ -73,6 +79,7 @@ class SpeechDataset(Dataset["Example | AsrError"]):
         num_features: int,
         transform: Transform | None = None,
         fits: Callable[[Tensor, Sequence[int]], bool] | None = None,
+        factor: Callable[[np.random.Generator], float] | None = None,
         seed: int = 0,
     ) -> None:
         require_one_kind(utterances)
@@ -81,6 +88,7 @@ class SpeechDataset(Dataset["Example | AsrError"]):
         self.sample_rate = sample_rate
         self.num_features = num_features
         self.transform = transform
+        self.factor = factor
         self.seed = seed
         self.texts = [normalizer(u.text or "") for u in self.utterances]
         self.tokens = [tokenizer.encode(text) for text in self.texts]
@@ -88,19 +96,46 @@ class SpeechDataset(Dataset["Example | AsrError"]):
     def __len__(self) -> int:
         return len(self.utterances)
 
-    def __getitem__(self, key: tuple[int, int]) -> Example | AsrError:
+    def __getitem__(self, key: Key) -> Example | AsrError:
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[Key]) -> list[Example | AsrError]:
+        """Read the utterances of a batch; torch's loader asks for them together."""
+        with _one_thread():
+            return [self._try(*key) for key in keys]
+
+    def batch(self, keys: Sequence[Key]) -> Batch:
+        """Read the utterances of a batch.
+
+        Raises
+        ------
+        AudioError, DataError
+            If one cannot be read.
+        """
+        found = collate(self.__getitems__(keys))
+        if isinstance(found, AsrError):
+            raise found
+        return found
+
+    def stretch(self, epoch: int) -> np.ndarray:
+        """Return how many times its duration each utterance lasts in an epoch, float64 (utterances,)."""
+        if self.factor is None:
+            return np.ones(len(self.utterances))
+        factors = [self.factor(utterance_rng(self.seed, epoch, u.id)) for u in self.utterances]
+        return 1 / np.array(factors)
+
+    def _try(self, epoch: int, index: int) -> Example | AsrError:
         try:
-            return self._read(*key)
+            return self._read(epoch, index)
         except AsrError as error:
             # Returned, not raised: a worker process would hand it on with its traceback for a message.
-            return type(error)(f"{self.utterances[key[1]].id}: {error}")
+            return type(error)(f"{self.utterances[index].id}: {error}")
 
     def _read(self, epoch: int, index: int) -> Example:
         utterance = self.utterances[index]
         inputs = read_inputs(utterance, self.sample_rate, self.num_features)
         if self.transform is not None:
-            with _one_thread():
-                changed = self.transform(inputs, utterance_rng(self.seed, epoch, utterance.id))
+            changed = self.transform(inputs, utterance_rng(self.seed, epoch, utterance.id))
             if self.fits is None or self.fits(changed, self.tokens[index]):
                 inputs = changed
         return Example(utterance, inputs, torch.tensor(self.tokens[index]), self.texts[index])
@@ -173,10 +208,28 @@ def make_loader(
         pin_memory=pin_memory,
         # What is drawn comes from the keys, so workers may live through all epochs.
         persistent_workers=num_workers > 0,
+        worker_init_fn=_leave_signals_to_the_parent,
         # Its own generator: the loader must not draw from the one that dropout draws from, or a
         # training resumed in the middle of an epoch would go another way.
         generator=torch.Generator(),
     )
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """Keep a worker going when a signal goes to all processes of the training, as Ctrl-C and scancel send it.
+
+    The parent finishes its step and saves, for which it may need a batch more; then it ends its workers.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":  # elsewhere a signal does not tell who sent it
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_obey_only_the_parent, daemon=True).start()
+
+
+def _obey_only_the_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def read_in_batches(

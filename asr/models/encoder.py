@@ -51,6 +51,9 @@ class RecurrentEncoder(nn.Module):
     bidirectional : bool
     dropout : float
         Probability of zeroing an output of any layer while training.
+    dropout_kind : {"element", "variational"}
+        Whether each frame draws the outputs that are zeroed, or an utterance does for all of its frames (Gal
+        and Ghahramani, arXiv:1512.05287, of the connections between layers).
     norm : {"layer", "batch", "none"}
         Of every layer's output; of a light GRU's products with its input instead. Batch statistics are
         over all frames but padding.
@@ -96,6 +99,7 @@ class RecurrentEncoder(nn.Module):
         lookahead: int = 0,
         chunk: int = 0,
         right_context: int = 0,
+        dropout_kind: Literal["element", "variational"] = "element",
     ) -> None:
         super().__init__()
         sizes = {"proj_size": proj_size, "projection": projection, "lookahead": lookahead, "chunk": chunk}
@@ -133,6 +137,7 @@ class RecurrentEncoder(nn.Module):
             self.projections.append(nn.Linear(joined, projection) if projection else nn.Identity())
             self.norms.append(make_norm("none" if cell == "ligru" else norm, input_size))
         self.dropout = nn.Dropout(dropout)
+        self.dropout_kind = dropout_kind
         self.lookahead = LookAhead(input_size, lookahead) if lookahead else None
         self.output_size = input_size
 
@@ -151,15 +156,18 @@ class RecurrentEncoder(nn.Module):
         """Map (B, T, F) to (B, T', output_size), zero beyond the new lengths, int64 (B,)."""
         packing = Packing.of(lengths)
         rows = packing.pack(x)
+        masks = self._draw_masks(len(lengths), x)
         if self.chunk:
-            rows = self._in_chunks(rows, packing)
+            rows = self._in_chunks(rows, packing, masks)
         else:
             for index, reduction in enumerate(self.reductions):
                 if reduction > 1:
                     frames = packing.unpack(rows, -(-packing.num_steps // reduction) * reduction)
                     packing = Packing.of(-(-packing.lengths // reduction))
                     rows = packing.pack(_side_by_side(frames, reduction))
-                rows = self.finish(index, rows, self._layer(index)(rows, packing))
+                rows = self.finish(
+                    index, rows, self._layer(index)(rows, packing), _of_rows(masks, index, packing)
+                )
         num_steps = self.output_length(x.shape[1])
         if self.lookahead is not None:
             frames = packing.unpack(rows, num_steps + self.lookahead.context)
@@ -236,15 +244,32 @@ class RecurrentEncoder(nn.Module):
     def _layer(self, index: int) -> RecurrentLayer:
         return cast(RecurrentLayer, self.layers[index])
 
-    def finish(self, index: int, x: Tensor, y: Tensor) -> Tensor:
-        """Join, project, normalise and drop a layer's outputs (N, ...), and add its input."""
+    def _draw_masks(self, batch_size: int, like: Tensor) -> list[Tensor] | None:
+        """Draw by what each layer's outputs of an utterance are multiplied, (B, F); None if frames do so."""
+        if self.dropout_kind == "element" or not self.training:
+            return None
+        # The last layer's size is every layer's.
+        return [self.dropout(like.new_ones(batch_size, self.output_size)) for _ in self.layers]
+
+    def finish(
+        self,
+        index: int,
+        x: Tensor,
+        y: Tensor,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Join, project, normalise and drop a layer's outputs (N, ...), and add its input.
+
+        `mask` (N, F) is what they are multiplied with in place of dropout.
+        """
         if self.sum_directions:
             forward, backward = y.chunk(2, dim=1)
             y = forward + backward
-        y = self.dropout(self.norms[index](self.projections[index](y)))
+        y = self.norms[index](self.projections[index](y))
+        y = self.dropout(y) if mask is None else y * mask.to(y.dtype)
         return x + y if self.residual and x.shape == y.shape else y
 
-    def _in_chunks(self, rows: Tensor, packing: Packing) -> Tensor:
+    def _in_chunks(self, rows: Tensor, packing: Packing, masks: list[Tensor] | None) -> Tensor:
         """Run over whole utterances as `stream` does over a stream: (N, F) to (N, output_size)."""
         batch_size = len(packing.lengths)
         layers = [
@@ -255,18 +280,26 @@ class RecurrentEncoder(nn.Module):
             stop = min(start + self.chunk + self.right_context, packing.num_steps)
             window = packing.slice(start, stop)
             first = packing.rows_before(start)
-            y, layers = self._window(rows[first : first + window.rows_before(stop - start)], window, layers)
+            inputs = rows[first : first + window.rows_before(stop - start)]
+            y, layers = self._window(inputs, window, layers, masks)
             outputs.append(y[: window.rows_before(self.chunk)])
         return torch.cat(outputs)
 
-    def _window(self, rows: Tensor, packing: Packing, states: list[State]) -> tuple[Tensor, list[State]]:
+    def _window(
+        self, rows: Tensor, packing: Packing, states: list[State], masks: list[Tensor] | None = None
+    ) -> tuple[Tensor, list[State]]:
         """Run all layers over a chunk and its right context."""
         following = []
         for index, state in enumerate(states):
             y, state = self._layer(index).advance_with_context(rows, packing, self.chunk, state)
-            rows = self.finish(index, rows, y)
+            rows = self.finish(index, rows, y, _of_rows(masks, index, packing))
             following.append(state)
         return rows, following
+
+
+def _of_rows(masks: list[Tensor] | None, index: int, packing: Packing) -> Tensor | None:
+    """Return a layer's mask of every row (N, F), from those of every utterance (B, F)."""
+    return None if masks is None else masks[index][packing.utterances]
 
 
 def _side_by_side(x: Tensor, count: int) -> Tensor:

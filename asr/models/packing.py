@@ -61,6 +61,11 @@ class Packing:
         return (sizes.cumsum(0) - sizes)[:, None] + columns
 
     @cached_property
+    def utterances(self) -> Tensor:
+        """Which utterance each row is of, int64 (N,)."""
+        return self.order.expand(self.num_steps, -1)[self.mask]
+
+    @cached_property
     def reversal(self) -> Tensor:
         """Row that takes each row's place when every utterance runs backwards, int64 (N,)."""
         steps = torch.arange(self.num_steps, device=self.lengths.device)

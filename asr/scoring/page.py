@@ -1,6 +1,7 @@
 """One self-contained HTML page of a report: it works from a file, without a network.
 
-The parts are in ``assets/``. The data is compact JSON, which ``assets/model.js`` describes and decodes.
+The parts are in ``assets/``: ``page.html`` is any page, ``scores.html`` what a report has on one. The data is
+compact JSON, which ``assets/model.js`` describes and decodes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import math
 import mimetypes
 import os
+import re
 from collections.abc import Iterator, Mapping
 from itertools import combinations, groupby
 from pathlib import Path
@@ -26,6 +28,15 @@ from asr.scoring.wer import Score
 MOST = 200  # rows in a table of frequent errors or words
 
 _SCRIPTS = ("model.js", "format.js", "tables.js", "filters.js", "list.js", "audio.js", "main.js")
+_TOP = """\
+<noscript><p>This page needs JavaScript. It loads nothing from the network.</p></noscript>
+<header id="top">
+  <h1 dir="auto"></h1>
+  <p id="about"></p>
+</header>
+<main>
+<section id="headline" aria-label="Scores"></section>
+"""
 _LABELS = {"duration": "duration (s)", "reference_length": "reference length"}
 
 
@@ -63,11 +74,51 @@ def make_page(
         What could not be embedded.
     """
     title = title or f"{'Comparison' if len(report.scores) > 1 else 'Scores'}: {', '.join(report.scores)}"
+    scores, warnings = _scores(report, title, paths or {}, folder, embed_bytes, top=True)
+    return fill_page(title, f"{_TOP}{scores}</main>"), warnings
+
+
+def make_fragment(report: Report, *, folder: Path | str, embed_bytes: int = 0) -> tuple[str, list[str]]:
+    """Make what a report has on a page of something else: breakdowns, frequent errors, utterances, player.
+
+    A page holds one, in an element of its own. Parameters and results are as for `make_page`.
+    """
+    return _scores(report, "", {}, folder, embed_bytes, top=False)
+
+
+def fill_page(title: str, body: str, style: str = "") -> str:
+    """Return a page that loads nothing from a network.
+
+    Parameters
+    ----------
+    title : str
+        Text.
+    body, style : str
+        HTML, and CSS in addition to that of scores.
+    """
+    parts = {"TITLE": html.escape(title), "STYLE": f"{read_asset('page.css')}{style}", "BODY": body}
+    return _fill(read_asset("page.html"), parts)
+
+
+def read_asset(name: str) -> str:
+    """Return a file of ``assets/``."""
+    return (Path(__file__).with_name("assets") / name).read_text(encoding="utf-8")
+
+
+def _fill(template: str, parts: Mapping[str, str]) -> str:
+    """Put parts in place of ``@NAME@``; what looks like it within a part stays."""
+    return re.sub(r"@([A-Z]+)@", lambda match: parts[match[1]], template)
+
+
+def _scores(
+    report: Report, title: str, paths: Mapping[str, str], folder: Path | str, embed_bytes: int, *, top: bool
+) -> tuple[str, list[str]]:
     audio, audio_of, warnings = _audio(report, Path(folder).absolute(), embed_bytes)
     baseline = report.baseline
     durations = [_number(fields.get("duration")) for fields in baseline.fields]
     data = {
         "title": title,
+        "top": top,
         "reference": report.reference,
         "normalization": list(baseline.normalization),
         "align": baseline.align,
@@ -76,7 +127,7 @@ def make_page(
         "unit": baseline.unit,
         "separator": " " if baseline.unit == "word" else "\n",
         "interval_by": report.interval_by,
-        "systems": [_system(report, name, (paths or {}).get(name, name)) for name in report.scores],
+        "systems": [_system(report, name, paths.get(name, name)) for name in report.scores],
         "comparisons": _comparisons(report),
         "fields": [_field(report, grouping) for grouping in _groupings(report)],
         "unseen": _unseen(report),
@@ -87,16 +138,8 @@ def make_page(
     }
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     # Within a script element only "<" can end it or begin a comment.
-    text = text.replace("<", "\\u003c")
-    style = _read("page.css")
-    script = "\n".join(_read(name) for name in _SCRIPTS)
-    page = _read("page.html").replace("@STYLE@", style).replace("@SCRIPT@", script)
-    before, after = page.split("@DATA@")
-    return before.replace("@TITLE@", html.escape(title)) + text + after, warnings
-
-
-def _read(name: str) -> str:
-    return (Path(__file__).with_name("assets") / name).read_text(encoding="utf-8")
+    parts = {"DATA": text.replace("<", "\\u003c"), "SCRIPT": "\n".join(map(read_asset, _SCRIPTS))}
+    return _fill(read_asset("scores.html"), parts), warnings
 
 
 def _system(report: Report, name: str, path: str) -> dict[str, Any]:

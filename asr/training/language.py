@@ -18,7 +18,8 @@ from asr.errors import DataError
 from asr.files import make_folder
 from asr.lm.rnn import RnnLm, load_language_model, make_batch, save_language_model
 from asr.text import train_tokenizer
-from asr.training.checkpoint import read_checkpoint, require_same_run
+from asr.training.checkpoint import is_finished, read_checkpoint, set_seed
+from asr.training.folder import require_same_run, sole_training
 from asr.training.loop import Trainer
 from asr.training.metrics import Monitor
 
@@ -56,6 +57,7 @@ class LanguageTask:
     """
 
     speed = "tokens_per_second"
+    criterion = "dev_ppl"
     remedy = "lower the learning rate"
 
     def __init__(
@@ -70,10 +72,18 @@ class LanguageTask:
         self.description = f"{len(train):,} sentences of {sum(lengths):,} tokens, {lm.size} different ones"
         self.sampler = BatchSampler(lengths, batch_seconds=batch_tokens, shuffle=True, seed=seed)
 
+    def share(self, num_replicas: int, rank: int) -> None:
+        """From now on give only this process's share of every batch."""
+        self.sampler.share(num_replicas, rank)
+
     def batches(self, epoch: int, start: int, *, pin_memory: bool) -> tuple[Iterator[TextBatch], int]:
         """Return the rest of an epoch."""
         self.sampler.set_position(epoch, start)
         return map(self._batch, self.sampler), len(self.sampler)
+
+    def largest(self, epoch: int) -> TextBatch:
+        """Return this process's share of the largest batch of an epoch."""
+        return self._batch(self.sampler.largest(epoch))
 
     def _batch(self, keys: Sequence[tuple[int, int]]) -> TextBatch:
         names = tuple(f"sentence {index + 1}" for _, index in keys)
@@ -83,18 +93,38 @@ class LanguageTask:
         """Return the number of tokens."""
         return float(batch.lengths.sum())
 
+    def padding_of(self, batch: TextBatch) -> tuple[float, float]:
+        """Return tokens, without padding and with it."""
+        return float(batch.lengths.sum()), float(batch.inputs.numel())
+
+    def num_tokens(self, batch: TextBatch) -> int:
+        """Return the number of tokens."""
+        return int(batch.lengths.sum())
+
     def names(self, batch: TextBatch) -> Sequence[str]:
         """Return the sentences' numbers."""
         return batch.names
 
-    def losses(self, model: nn.Module, batch: TextBatch, epoch: int) -> tuple[Tensor, int]:
+    def split(self, batch: TextBatch) -> list[TextBatch]:
+        """Divide a batch in two, or return it alone if it has one sentence."""
+        size = len(batch.names)
+        halves = (slice(0, size // 2), slice(size // 2, size)) if size > 1 else (slice(0, 1),)
+        return [
+            TextBatch(batch.names[part], batch.inputs[part], batch.targets[part], batch.lengths[part])
+            for part in halves
+        ]
+
+    def losses(self, model: nn.Module, batch: TextBatch, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the negative log-probability of each sentence."""
         device = self.lm.device
         lengths = batch.lengths.to(device)
         log_probs = model(batch.inputs.to(device), lengths)
         picked = log_probs.gather(2, batch.targets.to(device)[:, :, None])[:, :, 0]
         beyond = torch.arange(picked.shape[1], device=device) >= lengths[:, None]
-        return -picked.masked_fill(beyond, 0.0).sum(dim=1), int(batch.lengths.sum())
+        return -picked.masked_fill(beyond, 0.0).sum(dim=1), {}
+
+    def close(self) -> None:
+        """Do nothing: no other process reads."""
 
     def validate(self) -> dict[str, float]:
         """Compute the perplexity of the dev text, a token and a word."""
@@ -137,17 +167,24 @@ def train_language_model(
     """
     train, dev = _sentences(train, "training"), _sentences(dev, "dev")
     make_folder(output_dir)
+    with sole_training(output_dir, option="--output"):
+        return _train(config, train, dev, output_dir, monitor)
+
+
+def _train(
+    config: dict[str, Any], train: list[str], dev: list[str], output_dir: Path, monitor: Monitor
+) -> RnnLm:
     digest = hashlib.sha256("\n".join(train).encode()).hexdigest()
     identity = config | {"training_data": digest}
     content = read_checkpoint(output_dir)
     if content is not None:
         require_same_run(content, identity, output_dir, option="--output")
     trainer = build(config["trainer"], Trainer)
-    if content is not None and content["state"]["epoch"] >= trainer.epochs:
+    if is_finished(content, trainer.epochs):
         monitor.note(f"{output_dir} holds the finished training")
         return load_language_model(output_dir / "model.asr")
     tokenizer = train_tokenizer(config["tokenizer"], train)
-    torch.manual_seed(config["seed"])
+    set_seed(config["seed"])
     lm = RnnLm.from_config(config | {"tokenizer": tokenizer.to_config()})
     task = LanguageTask(lm, train, dev, batch_tokens=config["batch_tokens"], seed=config["seed"])
     _note_unknown(task, monitor)

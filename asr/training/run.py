@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
+from asr.augment import Augmentation
 from asr.build import build
-from asr.data.check import summarize
+from asr.data.check import ctc_min_frames
 from asr.data.collate import pad
 from asr.data.dataset import read_in_batches
 from asr.data.manifest import read_manifest
@@ -19,15 +19,21 @@ from asr.evaluation import BATCH_SECONDS
 from asr.files import atomic_write, make_folder
 from asr.model_file import load_model
 from asr.recognizer import Recognizer
-from asr.text import Normalizer, train_tokenizer
-from asr.training.checkpoint import fingerprint, read_checkpoint, require_same_run
+from asr.text import Normalizer
+from asr.training.checkpoint import is_finished, read_checkpoint, set_seed
+from asr.training.devices import is_main_process
+from asr.training.folder import fingerprint, require_same_run, sole_training
+from asr.training.guards import require_trainable
+from asr.training.journal import Journal
 from asr.training.loop import Trainer
 from asr.training.metrics import Monitor
+from asr.training.parts import freeze
 from asr.training.speech import SpeechTask
+from asr.training.start import choose_tokenizer, start_from
 from asr.types import Utterance
 
 
-def train(config: dict[str, Any], monitor: Monitor) -> Recognizer:
+def train(config: dict[str, Any], monitor: Monitor, command: Sequence[str] = ()) -> Recognizer:
     """Train as `config` says and return the best recogniser, which is ``model.asr`` in the output folder.
 
     A folder that holds the checkpoint of the same run goes on from there.
@@ -36,6 +42,8 @@ def train(config: dict[str, Any], monitor: Monitor) -> Recognizer:
     ----------
     config : dict
         As `asr.cli.config.load_config` returns it.
+    command : sequence of str
+        What was typed to train so, for the journal.
 
     Raises
     ------
@@ -43,6 +51,11 @@ def train(config: dict[str, Any], monitor: Monitor) -> Recognizer:
     """
     output_dir = Path(config["output_dir"])
     make_folder(output_dir)
+    with sole_training(output_dir):
+        return _train(config, output_dir, monitor, command)
+
+
+def _train(config: dict[str, Any], output_dir: Path, monitor: Monitor, command: Sequence[str]) -> Recognizer:
     train_set = read_manifest(config["data"]["train"])
     dev_set = read_manifest(config["data"]["dev"])
     for name, utterances in (("train", train_set), ("dev", dev_set)):
@@ -52,32 +65,41 @@ def train(config: dict[str, Any], monitor: Monitor) -> Recognizer:
                 f"{config['data'][name]}: {len(missing)} utterances have no text, the first is {missing[0]}; "
                 "add their transcripts or leave them out"
             )
-    identity = config | {"training_data": fingerprint(train_set)}
     content = read_checkpoint(output_dir)
+    # What was taken from another model is in the checkpoint; that model is not read again.
+    tokens = content["config"].get("tokens") if content is not None else None
+    identity = config | {"training_data": fingerprint(train_set), "tokens": tokens}
     if content is not None:
         require_same_run(content, identity, output_dir)
     trainer = build(config["trainer"], Trainer)
-    if content is not None and content["state"]["epoch"] >= trainer.epochs:
+    if is_finished(content, trainer.epochs):
         monitor.note(f"{output_dir} holds the finished training")
         return load_model(output_dir / "model.asr")
     with atomic_write(output_dir / "config.yaml") as path:
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         path.write_text(text, encoding="utf-8")
-    torch.manual_seed(config["seed"])
-    recognizer = make_recognizer(config, train_set)
+    if is_main_process():
+        monitor = Journal(output_dir, monitor, trainer, command, anew=content is None)
+    set_seed(config["seed"])
+    start = load_model(config["init_from"], "cpu") if config.get("init_from") and content is None else None
+    recognizer = make_recognizer(config, train_set, start, tokens)
     require_trainable(recognizer, train_set, dev_set, monitor)
-    if recognizer.features.normalize == "corpus":
+    augmentation = make_augmentation(config, recognizer, train_set, monitor)
+    if start is not None:
+        start_from(recognizer, start, config["init_from"], monitor)
+        identity["tokens"] = recognizer.config["tokenizer"]
+    freeze(recognizer.model, config.get("freeze") or [])
+    if recognizer.features.normalize == "corpus" and not recognizer.features.std.any():
         fit_normalization(recognizer, train_set)
-    augment = {key: value and build(value) for key, value in config["augment"].items()}
     task = SpeechTask(
         recognizer,
         train_set,
         dev_set,
         batch_seconds=trainer.batch_seconds,
         num_workers=trainer.num_workers,
-        speed=augment.get("speed"),
-        spec_augment=augment.get("spec"),
+        augmentation=augmentation,
         seed=config["seed"],
+        order=trainer.order,
     )
     trainer.fit(
         task,
@@ -90,37 +112,55 @@ def train(config: dict[str, Any], monitor: Monitor) -> Recognizer:
     return load_model(output_dir / "model.asr", device=str(recognizer.device))
 
 
-def make_recognizer(config: dict[str, Any], train_set: Sequence[Utterance]) -> Recognizer:
-    """Build the recogniser with fresh weights; tokens come from the training text."""
+def make_recognizer(
+    config: dict[str, Any],
+    train_set: Sequence[Utterance],
+    start: Recognizer | None = None,
+    tokens: dict[str, Any] | None = None,
+) -> Recognizer:
+    """Build the recogniser with fresh weights.
+
+    Tokens are those of the configuration `tokens`, or come from the training text and from `start`; see
+    `asr.training.start.choose_tokenizer`.
+    """
     normalizer = build(config["text"], Normalizer)
-    tokenizer = train_tokenizer(config["tokenizer"], [normalizer(u.text or "") for u in train_set])
+    texts = [normalizer(u.text or "") for u in train_set]
+    tokenizer = build(tokens) if tokens else choose_tokenizer(config["tokenizer"], texts, start)
     return Recognizer.from_config(
         config | {"tokenizer": tokenizer.to_config()}, max_train_seconds=max(u.duration for u in train_set)
     )
 
 
-def require_trainable(
-    recognizer: Recognizer, train_set: Sequence[Utterance], dev_set: Sequence[Utterance], monitor: Monitor
-) -> None:
-    """Stop before the first step if an utterance cannot be learnt, and note what is unusual.
-
-    Looks at the text, at audio headers, and at whether CTC can fit each text into its frames.
+def make_augmentation(
+    config: dict[str, Any], recognizer: Recognizer, train_set: Sequence[Utterance], monitor: Monitor
+) -> Augmentation:
+    """Build the augmentation, and note how many utterances are too short for the fastest speed.
 
     Raises
     ------
-    DataError
-        If a training utterance cannot be spelled, has too few frames for its tokens, or is longer than
-        its file, or if a file cannot be read.
+    ConfigError, DataError
+        If an augmentation does not fit the training set, or its files cannot be used.
     """
-    for name, utterances in (("training", train_set), ("dev", dev_set)):
-        found = recognizer.problems(utterances)
-        # A dev text may be impossible for the model: that is a part of its error rate.
-        bearable = ("alphabet", "too_long") if name == "dev" else ()
-        errors = [p for p in found if p.severity == "error" and p.kind not in bearable]
-        if errors:
-            raise DataError("; ".join(summarize(errors, name)))
-        for message in summarize(found, name):
-            monitor.note(message)
+    augmentation = Augmentation(
+        config["augment"],
+        seed=config["seed"],
+        sample_rate=recognizer.sample_rate,
+        of_features=train_set[0].features_filepath is not None,
+    )
+    fastest = max(augmentation.speed.factors) if augmentation.speed is not None else 1.0
+    if fastest > 1:
+        tight = [
+            u.id
+            for u in train_set
+            if recognizer.output_length(u.duration / fastest)
+            < ctc_min_frames(recognizer.tokenizer.encode(recognizer.normalizer(u.text or "")))
+        ]
+        if tight:
+            monitor.note(
+                f"{len(tight)} training utterances, the first {tight[0]}, have too few frames for their "
+                f"text at speed {fastest:g}; where so fast a speed is drawn they are left as they were"
+            )
+    return augmentation
 
 
 def fit_normalization(recognizer: Recognizer, train_set: Sequence[Utterance]) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from asr.augment import SpecAugment, utterance_rng
+from asr.augment import Augmentation
 from asr.data.dataset import SpeechDataset, make_loader
-from asr.data.sampler import BatchSampler
+from asr.data.sampler import BatchSampler, Order
 from asr.errors import AsrError, DataError
 from asr.evaluation import recognize_utterances
 from asr.model_file import save_model
-from asr.models.ctc import ctc_loss
+from asr.models.ctc import BLANK, ctc_loss
 from asr.recognizer import Recognizer
 from asr.scoring.wer import score
 from asr.types import Batch, Utterance
@@ -32,12 +32,15 @@ class SpeechTask:
         Seconds of audio in a batch, padding counted in.
     num_workers : int
         Processes that read audio ahead.
-    speed, spec_augment
-        From `asr.augment`; None leaves them out.
+    augmentation : Augmentation
+        Of the training utterances.
     seed : int
+    order : {"shuffled", "sortagrad", "packed"}
+        Of the batches; see `asr.data.sampler.BatchSampler`.
     """
 
     speed = "audio_seconds_per_second"
+    criterion = "dev_wer"
     remedy = "lower optimizer.lr, or run 'asr check' on the training manifest"
 
     def __init__(
@@ -48,29 +51,41 @@ class SpeechTask:
         *,
         batch_seconds: float,
         num_workers: int,
-        speed: Any | None,
-        spec_augment: SpecAugment | None,
+        augmentation: Augmentation,
         seed: int,
+        order: Order = "shuffled",
     ) -> None:
         self.recognizer, self.dev = recognizer, dev
         self.whole: nn.Module = recognizer
         self.model: nn.Module = recognizer.model
-        self.spec_augment, self.seed, self.num_workers = spec_augment, seed, num_workers
+        self.augmentation, self.num_workers = augmentation, num_workers
         durations = [u.duration for u in train]
         self.size = sum(durations)
         self.description = f"{len(train)} utterances of {self.size / 3600:.2f} h"
-        self.sampler = BatchSampler(durations, batch_seconds=batch_seconds, shuffle=True, seed=seed)
         self.dataset = SpeechDataset(
             train,
             recognizer.normalizer,
             recognizer.tokenizer,
             recognizer.sample_rate,
             recognizer.num_features,
-            transform=speed,
+            transform=augmentation.inputs,
             fits=recognizer.fits,
+            factor=None if augmentation.speed is None else augmentation.speed.factor,
             seed=seed,
         )
+        self.sampler = BatchSampler(
+            durations,
+            batch_seconds=batch_seconds,
+            shuffle=True,
+            seed=seed,
+            order=order,
+            stretch=self.dataset.stretch,
+        )
         self.loader: Any = None
+
+    def share(self, num_replicas: int, rank: int) -> None:
+        """From now on give only this process's share of every batch."""
+        self.sampler.share(num_replicas, rank)
 
     def batches(self, epoch: int, start: int, *, pin_memory: bool) -> tuple[Iterator[Batch], int]:
         """Return the rest of an epoch."""
@@ -87,27 +102,71 @@ class SpeechTask:
                 raise batch
             yield batch
 
+    def largest(self, epoch: int) -> Batch:
+        """Return this process's share of the largest batch of an epoch."""
+        return self.dataset.batch(self.sampler.largest(epoch))
+
     def size_of(self, batch: Batch) -> float:
         """Return seconds of audio."""
         return batch.seconds
+
+    def padding_of(self, batch: Batch) -> tuple[float, float]:
+        """Return samples or frames, without padding and with it."""
+        longest = float(batch.input_lengths.max())
+        return float(batch.input_lengths.sum()), longest * len(batch.ids)
+
+    def num_tokens(self, batch: Batch) -> int:
+        """Return the number of tokens of all utterances."""
+        return int(batch.target_lengths.sum())
 
     def names(self, batch: Batch) -> Sequence[str]:
         """Return the utterances' ids."""
         return batch.ids
 
-    def losses(self, model: nn.Module, batch: Batch, epoch: int) -> tuple[Tensor, int]:
-        """Return the CTC loss of each utterance."""
-        device = self.recognizer.device
-        with torch.no_grad():
-            frames, lengths = self.recognizer.features(
-                batch.inputs.to(device), batch.input_lengths.to(device)
+    def split(self, batch: Batch) -> list[Batch]:
+        """Divide a batch in two, or return it alone if it has one utterance."""
+        size = len(batch.ids)
+        if size == 1:
+            return [batch]
+        share = batch.seconds / size  # of no account but for the speed
+        return [
+            Batch(
+                ids=batch.ids[part],
+                inputs=batch.inputs[part, : int(batch.input_lengths[part].max())],
+                input_lengths=batch.input_lengths[part],
+                targets=batch.targets[part],
+                target_lengths=batch.target_lengths[part],
+                texts=batch.texts[part],
+                seconds=share * len(batch.ids[part]),
             )
-            if self.spec_augment is not None:
-                rngs = [utterance_rng(self.seed, epoch, name, purpose=1) for name in batch.ids]
-                frames = self.spec_augment(frames, lengths, rngs)
+            for part in (slice(0, size // 2), slice(size // 2, size))
+        ]
+
+    @torch.no_grad()
+    def frames(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
+        """Return the augmented frames that the model reads, (B, T, F), and lengths (B,), on its device."""
+        device, features = self.recognizer.device, self.recognizer.features
+        augment = self.augmentation.frames(features.extractor, epoch, batch.ids)
+        frames, lengths = features(batch.inputs.to(device), batch.input_lengths.to(device), augment)
+        return self.augmentation.mask(frames, lengths, epoch, batch.ids), lengths
+
+    def losses(self, model: nn.Module, batch: Batch, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the CTC loss of each utterance, and in how many of all frames blank is the likeliest."""
+        device = self.recognizer.device
+        frames, lengths = self.frames(batch, epoch)
         log_probs, out_lengths = model(frames, lengths)
         losses = ctc_loss(log_probs, out_lengths, batch.targets.to(device), batch.target_lengths.to(device))
-        return losses, int(batch.target_lengths.sum())
+        with torch.no_grad():
+            inside = torch.arange(log_probs.shape[1], device=device) < out_lengths[:, None]
+            blanks = (log_probs.argmax(dim=2) == BLANK) & inside
+        return losses, {"blank_frames": blanks.sum(), "frames": out_lengths.sum()}
+
+    def close(self) -> None:
+        """End the processes that read audio; left to themselves, they may hold up the end of the program."""
+        iterator = getattr(self.loader, "_iterator", None)
+        if iterator is not None and self.num_workers > 0:
+            iterator._shutdown_workers()
+        self.loader = None
 
     def validate(self) -> dict[str, float]:
         """Decode the dev set."""

@@ -48,7 +48,8 @@ def finished(tmp_path_factory):
 def test_run_leaves_what_it_promises(finished):
     folder, result = finished
     out = folder / "out"
-    names = ("model.asr", "metrics.jsonl", "config.yaml", "test/hyp.jsonl", "test/wer.json")
+    names = ("model.asr", "metrics.jsonl", "journal.jsonl", "config.yaml", "report.html")
+    names += ("test/hyp.jsonl", "test/wer.json")
     assert all((out / name).is_file() for name in names)
     wer = json.loads((out / "test" / "wer.json").read_text())
     assert {"wer", "cer", "num_words", "substitutions", "deletions", "insertions", "hits"} <= wer.keys()
@@ -165,7 +166,7 @@ def test_a_mistake_is_one_line_without_a_traceback(arguments, message, tmp_path,
         ("optimizer.lr=0", "lr must be positive"),
         ("augment.spec.frequency_width=-1", "masks and widths must be 0 or more"),
         ("augment.speed.factors=[0.001]", "speed factors must lie between"),
-        ("scheduler.final=-5", "warmup and final are shares"),
+        ("scheduler.final=-5", "final is a share of the peak rate"),
     ],
 )
 def test_a_value_out_of_range_is_one_line(finished, setting, message, monkeypatch, capsys):

@@ -157,7 +157,7 @@ class Silent:
     def start_epoch(self, epoch, num_epochs, seconds, done):
         self.size = seconds
 
-    def step(self, *, loss, lr, seconds):
+    def step(self, *, loss, lr, seconds, running):
         self.steps -= 1
         if self.steps == 0:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -177,7 +177,7 @@ def make_config(epochs=3, **changes):
         **lm,
         "tokenizer": {"_target_": "asr.text.CharacterTokenizer"},
         "optimizer": {"_target_": "asr.training.optimization.adamw", "lr": 0.02},
-        "scheduler": {"_target_": "asr.training.optimization.WarmupCosine"},
+        "scheduler": {"_target_": "asr.training.schedules.WarmupCosine"},
         "trainer": {
             "_target_": "asr.training.loop.Trainer",
             "epochs": epochs,
@@ -209,7 +209,7 @@ def test_the_loss_reported_is_that_of_the_scores(tmp_path):
 
 @pytest.mark.parametrize("steps", [2, 9])
 def test_resumed_training_ends_with_the_same_weights_bit_for_bit(tmp_path, steps):
-    from asr.training.loop import TrainingInterrupted
+    from asr.training.signals import TrainingInterrupted
 
     train_language_model(make_config(), TEXT, TEXT, tmp_path / "whole", Silent())
     with pytest.raises(TrainingInterrupted):

@@ -139,6 +139,31 @@ def test_an_utterance_gives_the_same_alone_and_in_any_batch(cell, variant):
             assert not batch[b, n:].any()
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variational_dropout_zeroes_the_same_outputs_in_all_frames_of_an_utterance(variant):
+    torch.manual_seed(0)
+    options = {"num_layers": 3} | VARIANTS[variant] | {"residual": False}
+    encoder = RecurrentEncoder(5, "lstm", 8, dropout=0.3, dropout_kind="variational", **options)
+    x, lengths = torch.randn(4, 31, 5), torch.tensor([31, 9, 31, 17])
+    dropped = encoder(x, lengths)[0] == 0
+    patterns = [dropped[i, : encoder.output_length(int(n))] for i, n in enumerate(lengths)]
+    for pattern in patterns:
+        assert torch.equal(pattern, pattern[:1].expand_as(pattern))
+    assert 0.05 < torch.cat([p[0] for p in patterns]).float().mean() < 0.7
+    assert not torch.equal(patterns[0][0], patterns[2][0]), "each utterance draws its own"
+
+
+def test_variational_dropout_keeps_the_mean_and_is_off_in_evaluation():
+    torch.manual_seed(0)
+    encoder = RecurrentEncoder(5, "gru", 8, 1, dropout=0.4, dropout_kind="variational", norm="none")
+    x, lengths = torch.randn(1, 6, 5), torch.tensor([6])
+    expected = encoder.eval()(x, lengths)[0]
+    many = encoder.train()(x.expand(4000, -1, -1), lengths.expand(4000))[0]
+    torch.testing.assert_close(many.mean(0), expected[0], atol=0.03, rtol=0)
+    once = many[0] / expected[0]
+    assert ((once == 0) | torch.isclose(once, torch.tensor(1 / 0.6))).all()
+
+
 def test_batch_norm_leaves_padding_out_of_its_statistics():
     torch.manual_seed(0)
     encoder = RecurrentEncoder(6, "gru", 8, 2, norm="batch", dropout=0.0).train()

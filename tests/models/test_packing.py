@@ -56,3 +56,14 @@ def test_a_slice_of_time_is_a_stretch_of_rows():
     assert part.lengths.tolist() == [3, 0, 4]
     assert torch.equal(part.unpack(rows)[2], x[2, 3:7])
     assert torch.equal(part.unpack(rows)[0, :3], x[0, 3:6])
+
+
+@pytest.mark.parametrize("lengths", LENGTHS)
+def test_knows_the_utterance_of_every_row(lengths):
+    lengths = torch.tensor(lengths)
+    names = torch.arange(len(lengths))[:, None, None].expand(-1, int(lengths.max()) if len(lengths) else 0, 1)
+    packing = Packing.of(lengths)
+    assert torch.equal(packing.utterances, packing.pack(names)[:, 0])
+    stretch = packing.slice(1, 3)
+    first = packing.rows_before(1)
+    assert torch.equal(stretch.utterances, packing.utterances[first : first + len(stretch.utterances)])

@@ -12,12 +12,12 @@ from pathlib import Path
 from asr.training.checkpoint import TrainingState, read_checkpoint, save_checkpoint
 folder = Path(sys.argv[1])
 model = torch.nn.Linear(300, 300)
-optimizer = torch.optim.AdamW(model.parameters())
-save_checkpoint(folder, TrainingState(epoch=1), model, optimizer, {})
+parts = {"model": model, "optimizer": torch.optim.AdamW(model.parameters())}
+save_checkpoint(folder, TrainingState(epoch=1), parts, [], {})
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # what a full disk does, without filling one
 import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 try:
-    save_checkpoint(folder, TrainingState(epoch=2), model, optimizer, {})
+    save_checkpoint(folder, TrainingState(epoch=2), parts, [], {})
 except OSError as error:
     print("OSError", error.filename)
 print("epoch", read_checkpoint(folder)["state"]["epoch"])

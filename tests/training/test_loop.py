@@ -15,7 +15,7 @@ import torch
 
 from asr import audio
 from asr.data.manifest import read_manifest, write_manifest
-from asr.errors import AudioError, ConfigError, DataError, ModelError
+from asr.errors import ConfigError, DataError, ModelError
 from asr.evaluation import evaluate
 from asr.model_file import load_model
 from asr.training.checkpoint import read_checkpoint
@@ -34,7 +34,7 @@ class Silent:
     def start_epoch(self, epoch, num_epochs, seconds, done):
         self.epoch = epoch
 
-    def step(self, *, loss, lr, seconds):
+    def step(self, *, loss, lr, seconds, running):
         self.loss = loss
 
     def end_epoch(self, metrics):
@@ -89,7 +89,7 @@ def make_config(manifest: Path, output_dir: Path, **trainer) -> dict:
             },
         },
         "optimizer": {"_target_": "asr.training.optimization.adamw", "lr": 0.01},
-        "scheduler": {"_target_": "asr.training.optimization.WarmupCosine"},
+        "scheduler": {"_target_": "asr.training.schedules.WarmupCosine"},
         "trainer": {
             "_target_": "asr.training.loop.Trainer",
             "epochs": 2,
@@ -152,7 +152,7 @@ class StopAfter(Silent):
 
 @pytest.mark.parametrize(("steps", "number"), [(2, signal.SIGINT), (7, signal.SIGTERM), (12, signal.SIGINT)])
 def test_resumed_training_ends_with_the_same_weights_bit_for_bit(manifest, tmp_path, steps, number):
-    from asr.training.loop import TrainingInterrupted
+    from asr.training.signals import TrainingInterrupted
 
     train(make_config(manifest, tmp_path / "whole", epochs=3, batch_seconds=1.0), Silent())
     config = make_config(manifest, tmp_path / "cut", epochs=3, batch_seconds=1.0)
@@ -236,7 +236,7 @@ def test_workers_change_nothing_and_their_errors_are_one_line(manifest, tmp_path
     bad = Utterance("bad", 0.5, "ab", audio_filepath=str(tmp_path / "nan.wav"))
     write_manifest(tmp_path / "bad.jsonl", [*read_manifest(manifest), bad])
     for workers in (0, 1):
-        with pytest.raises(AudioError, match=r"^bad: .*nan\.wav: sample 7 ") as error:
+        with pytest.raises(DataError, match=r"the first bad: .*nan\.wav: sample 7 ") as error:
             train(
                 make_config(tmp_path / "bad.jsonl", tmp_path / f"r{workers}", num_workers=workers), Silent()
             )

@@ -123,6 +123,7 @@ function fillForm() {
 
 function makeFilters() {
   const form = $("#filters");
+  $("#rate-name").textContent = RATE;
   $("#field-filters").append(...DATA.fields.map((field, f) => el("label", {}, field.label, el("select", { name: `field${f}` },
     el("option", { value: "" }, "all"), field.groups.map((name, g) => el("option", { value: g }, name))))));
   showChoices();

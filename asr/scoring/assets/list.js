@@ -2,6 +2,7 @@
 
 const LIST = (() => {
   const MOST = 100000; // browsers limit how high a page can be
+  const PRINTED = 100;
   const place = $("#list");
   let found = [], heights = new Float64Array(0), tops = new Float64Array(1);
   const drawn = new Map(); // row -> element
@@ -88,6 +89,18 @@ const LIST = (() => {
   window.addEventListener("resize", () => {
     if (window.innerWidth === width) return later();
     width = window.innerWidth;
+    set(found);
+  });
+  // On paper nothing scrolls: the first ones stand one below the other.
+  window.addEventListener("beforeprint", () => {
+    const rest = found.length - PRINTED;
+    place.classList.add("printed");
+    place.style.height = "";
+    place.replaceChildren(...found.slice(0, PRINTED).map(article), rest > 0 ? `and ${count(rest)} more` : "");
+  });
+  window.addEventListener("afterprint", () => {
+    place.classList.remove("printed");
+    place.replaceChildren();
     set(found);
   });
   return { set, MOST };

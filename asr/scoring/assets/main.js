@@ -1,5 +1,7 @@
-showTop();
-showHeadline();
+if (DATA.top) {
+  showTop();
+  showHeadline();
+}
 makeFilters();
 showComparison();
 showBreakdowns();

@@ -14,7 +14,6 @@ function showTop() {
   for (const { name, remarks } of SYSTEMS) {
     for (const remark of remarks) $("#top").append(el("p", { class: "note" }, several ? `${name}: ${remark}` : remark));
   }
-  $("#rate-name").textContent = RATE;
 }
 
 function card(name, value, notes = [], main = false) {
