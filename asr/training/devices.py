@@ -68,6 +68,8 @@ def make_fabric(accelerator: Accelerator, precision: Precision, devices: int) ->
         strategy=DDPStrategy(timeout=_PATIENCE) if per_machine * machines > 1 else "auto",
         precision=pick_precision(precision, on_cuda),  # type: ignore[arg-type]
     )
+    if per_machine * machines > 1:
+        _meet_under_torchrun(on_cuda)
     fabric.launch()
     if fabric.global_rank > 0:  # draws of its own, not those of the first process
         torch.manual_seed(torch.initial_seed() + fabric.global_rank)
@@ -85,6 +87,34 @@ def _started_elsewhere() -> tuple[int, int] | None:
         machines = int(environment.get("SLURM_STEP_NUM_NODES", environment.get("SLURM_NNODES", 1)))
         return tasks // machines, machines
     return None
+
+
+def _meet_under_torchrun(on_cuda: bool) -> None:
+    """Let the processes that torchrun has started on one machine find each other, also after a restart.
+
+    torchrun keeps one store for all attempts. The addresses of an attempt that failed still stand in it, and
+    who reads them waits for processes that are gone; so every attempt has its own names. With several
+    machines, which do not count attempts alike, this is left to PyTorch.
+    """
+    environment = os.environ
+    if (
+        "TORCHELASTIC_RUN_ID" not in environment
+        or environment["LOCAL_WORLD_SIZE"] != environment["WORLD_SIZE"]
+    ):
+        return
+    size, rank = int(environment["WORLD_SIZE"]), int(environment["RANK"])
+    address, port = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
+    kept = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    store = torch.distributed.TCPStore(
+        address, port, size, is_master=rank == 0 and not kept, timeout=_PATIENCE
+    )
+    torch.distributed.init_process_group(
+        "nccl" if on_cuda else "gloo",
+        store=torch.distributed.PrefixStore(f"attempt {environment['TORCHELASTIC_RESTART_COUNT']}", store),
+        rank=rank,
+        world_size=size,
+        timeout=_PATIENCE,
+    )
 
 
 def pick_precision(precision: Precision, on_cuda: bool) -> str:
