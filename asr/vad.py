@@ -65,9 +65,9 @@ class SileroVad(_Framed):
 
     The LSTM hears the recording twice: from its beginning on, and afresh from each second on, of which it
     gives the second second. Alone, the first grows deaf where speech is rare, and the second mistakes more
-    sounds for speech. A probability is the mean of both over three frames. Of 766 digits of FSDD that are
-    1 to 2 s apart none is missed so; 15 are, as the package has it. The package's network for 8 kHz is not
-    used: it missed 82 of 300 digits.
+    sounds for speech. A probability is the mean of both over three frames. So it misses 2 of 711 digits of
+    FSDD that are 0.6 to 2.5 s apart, and some seconds of notes or of noise are now and then taken for a word.
+    The package's network for 8 kHz is not used: it misses more of such short words.
 
     Parameters
     ----------

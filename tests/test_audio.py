@@ -342,3 +342,20 @@ def transcode(folder, name, options, samples=None):
         stdin=subprocess.DEVNULL,
     )
     return folder / name
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+@pytest.mark.parametrize("name", ["list.m3u8", "list.mp3", "list.wav"])
+@pytest.mark.parametrize(
+    "playlist",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nsecret.wav\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile secret.wav\n",
+    ],
+)
+def test_playlists_lead_to_no_other_file(tmp_path, name, playlist):
+    audio.save(tmp_path / "secret.wav", np.full(16000, 0.1, np.float32), 8000)
+    (tmp_path / name).write_text(playlist)
+    with pytest.raises(AudioError, match="playlist") as caught:
+        audio.load(tmp_path / name, sample_rate=8000)
+    assert "\n" not in str(caught.value)

@@ -23,6 +23,17 @@ from asr.errors import AudioError
 _MP3_LEAD = 12
 # Containers that state their duration, so that a cut is seen; elsewhere ffmpeg only guesses it.
 _TIMED_CONTAINERS = ("mov,mp4,m4a", "matroska,webm", "asf")
+# What ffmpeg may take a file for, by its names of demuxers. Playlists (HLS, DASH, concat, IMF, SDP) are not
+# among them: they would have it read any other file.
+# fmt: off
+_FORMATS = (
+    "aac", "ac3", "act", "aiff", "amr", "amrnb", "amrwb", "ape", "asf", "au", "avi", "caf", "dsf",
+    "dts", "eac3", "flac", "flv", "gsm", "iff", "loas", "m4v", "matroska,webm", "mlp",
+    "mov,mp4,m4a,3gp,3g2,mj2", "mp3", "mpc", "mpc8", "mpeg", "mpegts", "mxf", "nistsphere", "nut",
+    "ogg", "rm", "sox", "spdif", "swf", "tak", "truehd", "tta", "voc", "w64", "wav", "wsd", "wv",
+    "xwma",
+)
+# fmt: on
 # Seconds by which a container's duration may differ from that of its sound.
 _TIMED_SLACK = 0.2
 # Sample frames that are read at a time where none are wanted.
@@ -179,9 +190,9 @@ class _FfmpegFrames(NativeFrames):
             )
         self.close()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
-        # An absolute path cannot be mistaken for a protocol ("http:") or an option, and a playlist
-        # must not lead elsewhere.
+        # An absolute path cannot be mistaken for a protocol ("http:") or an option.
         command = [program, "-nostdin", "-hide_banner", "-nostats", "-protocol_whitelist", "file,pipe"]
+        command += ["-format_whitelist", ",".join(_FORMATS)]
         command += ["-i", os.path.abspath(self._path), "-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "-"]
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._log
@@ -208,6 +219,11 @@ class _FfmpegFrames(NativeFrames):
         self._process.wait()
         messages = self._messages()
         self.close()
+        if "not on whitelist" in messages:
+            return AudioError(
+                f"{self.name}: not an audio file but a playlist or of a format that is not read; name the "
+                "audio files themselves, or convert it to WAV or FLAC"
+            )
         if "matches no streams" in messages:
             return AudioError(
                 f"{self.name}: not audio: ffmpeg finds no audio stream in it; name an audio file"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import ctypes
 import logging
 import os
 import sys
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.cli.decoding import add_decoder_arguments, add_option, choose_decoder
+from asr.cli.memory import keep_memory_flat
 from asr.errors import ConfigError
 
 EPILOG = """\
@@ -117,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     AsrError
         The model or the address cannot be used, or a package is missing.
     """
-    _keep_memory_flat()
+    keep_memory_flat()
     import torch
 
     try:
@@ -163,17 +162,6 @@ def run(args: argparse.Namespace) -> int:
     server.run([address])
     _say("stopped" if not server.force_exit else "stopped at once; what had begun is lost")
     return 1 if server.force_exit else 0
-
-
-def _keep_memory_flat() -> None:
-    """Have libraries keep less for later than they would; to be called before PyTorch is imported."""
-    # oneDNN keeps a compiled kernel for each shape that it has seen, up to 1024: hundreds of megabytes where
-    # every batch has a shape of its own.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
-    # glibc gives up to eight heaps a core to threads, and each keeps what was once needed there.
-    m_arena_max = -8  # malloc.h
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(m_arena_max, 2)
 
 
 def _say(message: str) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from asr.cli.decoding import add_decoder_arguments, add_option, choose_decoder
 from asr.cli.live import add_stream_arguments, run_stream
+from asr.cli.memory import keep_memory_flat
 from asr.cli.progress import seconds_bar
 from asr.errors import AsrError, ConfigError
 
@@ -162,6 +163,7 @@ def run(args: argparse.Namespace) -> int:
         return run_stream(args)
     if not args.audio:
         raise ConfigError("AUDIO: no files were given; name audio files or folders, or use --stream")
+    keep_memory_flat()
     import torch
 
     from asr.files import make_folder

@@ -2,6 +2,9 @@
 
 A window ends in silence where there is some. Where speech goes on for longer than the model is used to, it is
 cut at its quietest moment, and the windows on either side both hear `context_s` seconds beyond the cut.
+Where windows begin and end is found to the sample from the sound around: a recording that begins elsewhere
+soon has most of the same windows
+(`scripts/bench.py long --shift` measures it).
 """
 
 from asr.windows.cutting import WHOLE_FILE, Clip, Window, read_windows

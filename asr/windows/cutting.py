@@ -227,7 +227,9 @@ class _Cutter:
 
     def _window(self, start: int, continues: bool, end: int, *, ends_clean: bool = True) -> Window:
         first = max(start - self._context, self._offset) if continues else start
-        frames = range(int(start / self.rate / FRAME), min(int(end / self.rate / FRAME) + 1, self._num_frames))
+        frames = range(
+            int(start / self.rate / FRAME), min(int(end / self.rate / FRAME) + 1, self._num_frames)
+        )
         spoken = [frame for frame in frames if self._speech[frame - self._first_frame]]
         if spoken:
             voice = max(self._frame(spoken[0]), start), min(self._frame(spoken[-1] + 1), end)

@@ -32,8 +32,9 @@ class WindowOptions:
     min_silence_duration_ms : int
         The pause that ends a stretch of speech.
     speech_pad_ms : int
-        Kept on either side of speech, at most to the middle of the pause and 0.4 s beyond where the
-        detector hears speech.
+        Kept on either side of speech, at most to the quietest moment of the pause and 0.8 s beyond where
+        the detector hears speech. Where speech hardly stands out from the background, the window begins
+        and ends at the quietest moment of the 0.4 s around it instead.
     context_s : float
         What a window hears beyond a cut within speech, seconds.
     """
@@ -70,7 +71,7 @@ class WindowOptions:
         ----------
         max_train_seconds : float, optional
             Its longest training utterance, `Recognizer.max_train_seconds`: the window, from 2 to 30 s. A
-            tenth of it is the pause that ends a stretch, from 0.3 to 2 s, and 1/75 of it the padding,
+            tenth of it is the pause that ends a stretch, from 0.3 to 2 s, and 1/35 of it the padding,
             up to 0.4 s.
         **chosen
             Options to set otherwise; None leaves them.
@@ -83,7 +84,7 @@ class WindowOptions:
         suited = cls(
             max_speech_duration_s=window,
             min_silence_duration_ms=round(1000 * min(max(window / 10, 0.3), 2.0)),
-            speech_pad_ms=round(1000 * min(window / 75, 0.4)),
+            speech_pad_ms=round(1000 * min(window / 35, 0.4)),
             context_s=min(window / 5, 1.5),
         )
         return replace(suited, **wishes)  # type: ignore[arg-type]
