@@ -482,7 +482,8 @@ class FrontEnd(nn.Module):
             if self.stack > 1:
                 starts = torch.arange(self._num_stacks(frames.size(1)), device=frames.device)
                 index = starts[:, None] * self.stack_stride + torch.arange(self.stack, device=frames.device)
-                frames = _take(frames, lengths, index.flatten()).reshape(len(frames), -1, self.output_size)
+                # Not len(), which torch.export takes for a constant.
+                frames = _take(frames, lengths, index.flatten()).reshape(frames.size(0), -1, self.output_size)
                 lengths = self._num_stacks(lengths)
             return frames.masked_fill(~_mask(frames, lengths)[:, :, None], 0.0), lengths
 
