@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from asr.decoding.tune import Setting, Surface
+from asr.decoding.error_surface import Setting, Surface
 
 _CELL_WIDTH, _CELL_HEIGHT, _LEFT, _TOP = 44, 20, 90, 70
 _BEST, _WORST = (0x1B, 0x78, 0x37), (0xF7, 0xE8, 0xC8)

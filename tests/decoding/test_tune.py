@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from asr.decoding.error_surface import Setting, Surface, cross_validate, paired_gain
 from asr.decoding.surface import draw_svg
-from asr.decoding.tune import DevUtterance, Setting, Surface, cross_validate, paired_gain, tune
+from asr.decoding.tune import DevUtterance, tune
 
 PIECES = ("", " ", "a", "b", "c")
 
