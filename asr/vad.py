@@ -63,11 +63,10 @@ class SileroVad(_Framed):
     The package's own model takes one frame a call. Only its LSTM needs the frame before, so here all frames
     of a block go through the convolutions at once.
 
-    The LSTM hears the recording twice: from its beginning on, and afresh from each second on, of which it
-    gives the second second. Alone, the first grows deaf where speech is rare, and the second mistakes more
-    sounds for speech. A probability is the mean of both over three frames. So it misses 2 of 711 digits of
-    FSDD that are 0.6 to 2.5 s apart, and some seconds of notes or of noise are now and then taken for a word.
-    The package's network for 8 kHz is not used: it misses more of such short words.
+    The LSTM hears the recording from its beginning on, and afresh: begun about a second and a second and a
+    half before each frame, the mean of both, so that it matters little where the beginnings fall. Alone, the
+    first grows deaf where speech is rare, and the second mistakes more sounds for speech. A probability is
+    their mean over three frames. The package's network for 8 kHz is not used: it misses more short words.
 
     Parameters
     ----------
@@ -83,6 +82,8 @@ class SileroVad(_Framed):
     RATE = 16000
     PERIOD = 30
     """Frames after which the LSTM begins afresh."""
+    PHASES = 2
+    """Fresh beginnings within a period; each frame's probability is the mean over so many."""
 
     def __init__(self, sample_rate: int) -> None:
         super().__init__(sample_rate, self.RATE)
@@ -109,17 +110,18 @@ class SileroVad(_Framed):
 
     def _afresh(self, encoded: Tensor) -> Tensor:
         """Return the probabilities of new frames (T, 128), the LSTM begun one to two periods before each."""
-        period = self.PERIOD
-        known = torch.cat((self._encoded, encoded))
+        period, hop = self.PERIOD, self.PERIOD // self.PHASES
+        known = torch.cat((self._encoded, encoded))  # from two periods before the new frames
         self._encoded = known[-2 * period :]
-        # `known` begins in the middle of a period; take it from the start of the one before the new frames.
-        skipped = self._num_frames % period
+        skipped = hop - self._num_frames % hop  # up to the first beginning that a new frame needs
         self._num_frames += len(encoded)
-        known = known[period - skipped :]
-        known = F.pad(known, (0, 0, 0, -len(known) % period))
-        pieces = known.unfold(0, 2 * period, period).permute(2, 0, 1)
-        probabilities, _ = self._network.decode(pieces)
-        return probabilities[period:].T.reshape(-1)[skipped : skipped + len(encoded)]
+        pieces = F.pad(known[skipped:], (0, 0, 0, period)).unfold(0, 2 * period, hop).permute(2, 0, 1)
+        probabilities = self._network.decode(pieces)[0][period:]
+        total = torch.zeros(len(known) + period)
+        for number, values in enumerate(probabilities.T):
+            start = skipped + number * hop + period
+            total[start : start + period] += values
+        return total[2 * period : 2 * period + len(encoded)] / self.PHASES
 
 
 class _SileroNetwork(nn.Module):

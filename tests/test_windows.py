@@ -6,7 +6,7 @@ import pytest
 from asr.audio import AudioStream
 from asr.errors import ConfigError
 from asr.types import Hypothesis, Word
-from asr.windows import Joiner, Window, WindowOptions, join, read_windows
+from asr.windows import Joiner, Window, WindowOptions, cutting, join, read_windows
 
 RATE = 8000
 
@@ -135,20 +135,40 @@ def test_speech_that_is_too_short_is_passed_over():
     assert len(cut(samples, min_speech_duration_ms=250)) == 1
 
 
+def test_speech_that_the_detector_is_hardly_sure_of_must_last_longer(monkeypatch):
+    class Detector:
+        """Hears two seconds of speech, 0.6 sure in the first half of a recording and 0.9 in the second."""
+
+        def __init__(self, sample_rate):
+            self.start = 0
+
+        def push(self, samples, *, final=False):
+            times = np.arange(self.start, self.start + len(samples) // 256) * 0.032
+            self.start += len(times)
+            return np.select([(times > 2) & (times < 3), (times > 7) & (times < 8)], [0.6, 0.9], 0.0)
+
+    monkeypatch.setitem(cutting.DETECTORS, "energy", Detector)
+    samples = np.full(256 * 320, 1e-3, np.float32)
+    for least, starts in ((0, [2.0, 7.0]), (250, [7.0]), (850, [])):
+        windows = cut(samples, min_speech_duration_ms=least, speech_pad_ms=0)
+        assert [window.start for window in windows] == pytest.approx(starts, abs=0.9)
+
+
 @pytest.mark.parametrize(
-    ("seconds", "window", "silence", "pad", "context"),
+    ("seconds", "window", "speech", "silence", "pad", "context"),
     [
-        (None, 15.0, 1500, 400, 1.5),
-        (0.5, 2.0, 300, 57, 0.4),
-        (6.3, 6.3, 630, 180, 1.26),
-        (120.0, 30.0, 2000, 400, 1.5),
+        (None, 15.0, 100, 1500, 400, 1.5),
+        (0.5, 2.0, 0, 300, 57, 0.4),
+        (6.3, 6.3, 54, 630, 180, 1.26),
+        (120.0, 30.0, 100, 2000, 400, 1.5),
     ],
 )
-def test_options_follow_the_model_s_training(seconds, window, silence, pad, context):
+def test_options_follow_the_model_s_training(seconds, window, speech, silence, pad, context):
     options = WindowOptions.for_model(seconds, threshold=0.4, vad=None)
     assert options == WindowOptions(
         threshold=0.4,
         max_speech_duration_s=window,
+        min_speech_duration_ms=speech,
         min_silence_duration_ms=silence,
         speech_pad_ms=pad,
         context_s=context,

@@ -143,7 +143,10 @@ def _add_window_arguments(parser: argparse.ArgumentParser) -> None:
         group, "threshold", type=float, metavar="P", help="probability that makes it speech (default: 0.5)"
     )
     for name, what in (
-        ("min_speech_duration_ms", "shorter speech is passed over (default: 0)"),
+        (
+            "min_speech_duration_ms",
+            "shorter speech is passed over; what is hardly sure must last longer",
+        ),
         ("min_silence_duration_ms", "the pause that ends a stretch of speech"),
         ("speech_pad_ms", "kept on either side of speech"),
     ):

@@ -128,14 +128,14 @@ class _Cutter:
         # The open stretch: where it began or was cut last, its frames of speech, and where silence began.
         self._start: int | None = None
         self._continues = False
-        self._spoken = 0
+        self._spoken = 0.0
         self._silent_since: int | None = None
         # A stretch that ended, kept until it is known how far its padding may go: start, end of speech.
         self._closed: tuple[int, bool, int] | None = None
         self._pad = self._count(options.speech_pad_ms / 1000)
         self._reach = max(self._count(_REACH), self._pad)
         self._min_silence = self._count(max(options.min_silence_duration_ms / 1000, FRAME))
-        self._min_speech = round(options.min_speech_duration_ms / 1000 / FRAME)
+        self._min_speech = options.min_speech_duration_ms / 1000 / FRAME
         self._max = int(options.max_speech_duration_s * sample_rate)
         self._context = self._count(options.context_s)
 
@@ -165,8 +165,8 @@ class _Cutter:
                 border = self._quietest(self._closed[2], begin)
                 yield self._close(min(border, self._closed[2] + 2 * self._reach))
                 self._start = max(self._start, border)
-            self._continues, self._spoken, self._silent_since = False, 0, None
-        self._spoken += not quiet
+            self._continues, self._spoken, self._silent_since = False, 0.0, None
+        self._spoken += max(2 * probability - 1, 0)
         if not quiet:
             self._silent_since = None
         elif self._silent_since is None:
