@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from asr import audio
+from asr.data.espeak import Espeak, find_espeak, open_espeak
 from asr.data.manifest import read_manifest
 from asr.errors import ConfigError, DataError
 from recipes.digits import prepare as digits
@@ -66,7 +67,7 @@ def test_splits_share_no_voice_variant(corpus):
     assert all(heard[split] <= set(VARIANTS[split]) for split in SPLITS)
     variants = Counter(variant for split in SPLITS for variant in VARIANTS[split])
     assert max(variants.values()) == 1
-    _, data = digits._find_espeak()
+    _, data = find_espeak()
     assert set(variants) == {path.name for path in (data / "voices/!v").iterdir()}
 
 
@@ -108,21 +109,20 @@ def test_noise_colours_fall_as_defined(kind, octave_db):
     assert np.diff(bands) == pytest.approx([octave_db] * 4, abs=0.2)
 
 
-def test_each_digit_sounds_different(tmp_path):
-    library, data = digits._find_espeak()
-    espeak = digits.Espeak(library, digits._link_english(data, tmp_path / "data"))
-    spectra = {}
-    for digit in DIGITS:
-        speech = espeak.speak(digit, accent="en-us", variant="f3")
-        assert 0.15 < len(speech) / SAMPLE_RATE < 0.8
-        spectrum = np.abs(np.fft.rfft(speech, 2 * SAMPLE_RATE))[:8000].reshape(40, 200).mean(axis=1)
-        spectra[digit] = spectrum / np.linalg.norm(spectrum)
-    similarities = [spectra[a] @ spectra[b] for a in DIGITS for b in DIGITS if a < b]
-    assert max(similarities) < 0.995
-    with pytest.raises(DataError, match="no voice variant 'nobody'"):
-        espeak.speak("one", accent="en-us", variant="nobody")
-    with pytest.raises(DataError, match=r"'xx\+f3' makes no sound"):
-        espeak.speak("one", accent="xx", variant="f3")
+def test_each_digit_sounds_different():
+    with open_espeak() as espeak:
+        spectra = {}
+        for digit in DIGITS:
+            speech = espeak.speak(digit, accent="en-us", variant="f3")
+            assert 0.15 < len(speech) / SAMPLE_RATE < 0.8
+            spectrum = np.abs(np.fft.rfft(speech, 2 * SAMPLE_RATE))[:8000].reshape(40, 200).mean(axis=1)
+            spectra[digit] = spectrum / np.linalg.norm(spectrum)
+        similarities = [spectra[a] @ spectra[b] for a in DIGITS for b in DIGITS if a < b]
+        assert max(similarities) < 0.995
+        with pytest.raises(DataError, match="no voice variant 'nobody'"):
+            espeak.speak("one", accent="en-us", variant="nobody")
+        with pytest.raises(DataError, match=r"'xx\+f3' makes no sound"):
+            espeak.speak("one", accent="xx", variant="f3")
 
 
 def test_a_whole_corpus_is_kept_and_a_broken_one_made_again(tmp_path, monkeypatch):
@@ -159,9 +159,9 @@ def test_a_missing_library_is_one_clear_error(tmp_path, monkeypatch):
 def test_a_damaged_library_is_one_clear_error(tmp_path):
     library = tmp_path / "libespeak-ng.so"
     library.write_bytes(b"not a library")
-    _, data = digits._find_espeak()
+    _, data = find_espeak()
     with pytest.raises(DataError, match="espeak-ng cannot be loaded"):
-        digits.Espeak(library, data).speak("one", accent="en-us", variant="f3")
+        Espeak(library, data).speak("one", accent="en-us", variant="f3")
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ def test_recipe_composes_and_trains_a_step(path, tmp_path, monkeypatch, archive)
         archive("an4_feat.tar.gz")
     elif name == "fsdd":
         archive("free-spoken-digit-dataset-1.0.10.tar.gz")
+        options |= {"synthetic": min(options.get("synthetic", 0), 10)}
     load_prepare(name)(Path(config["data"]["dir"]), **options)
     for split in ("train", "dev"):
         shorten(Path(config["data"][split]))
@@ -153,6 +154,23 @@ def test_fsdd_splits(speaker, sizes, tmp_path, archive):
         assert {int(u.id.split("-")[2]) for u in splits[2]} == set(range(5))
 
 
+def test_fsdd_takes_synthetic_voices_to_train_alone(tones, tmp_path, monkeypatch):
+    prepare = load_prepare("fsdd")
+    prepare(tmp_path, archive=tones, synthetic=12)
+    train, test = (read_manifest(tmp_path / "official" / f"{name}.jsonl") for name in ("train", "test"))
+    spoken = [u for u in train if u.id.startswith("synthetic")]
+    assert [u.text for u in spoken[:3]] == ["zero", "one", "two"]
+    assert len(spoken) == 12
+    assert len({u.speaker.split("+")[1] for u in spoken}) == 2
+    assert all(0.1 < u.duration < 1.5 and audio.info(u.audio_filepath).sample_rate == 8000 for u in spoken)
+    assert not any(u.id.startswith("synthetic") for u in test)
+
+    before = {path: path.read_bytes() for path in (tmp_path / "synthetic").iterdir()}
+    monkeypatch.setattr(audio, "save", lambda *args: pytest.fail("made again"))
+    prepare(tmp_path, archive=tones, synthetic=12)
+    assert before == {path: path.read_bytes() for path in (tmp_path / "synthetic").iterdir()}
+
+
 @pytest.fixture(scope="module")
 def tones(tmp_path_factory):
     """Return an archive with FSDD's layout: a digit is a tone, 0.04 to 0.14 s into 0.2 s of hiss."""
@@ -253,6 +271,7 @@ def test_joined_digits_of_the_corpus_are_those_of_the_readme(tmp_path, archive):
 @pytest.mark.parametrize(
     ("recipe", "options", "error", "message"),
     [
+        ("fsdd", {"synthetic": -1}, ConfigError, "synthetic=-1: give 0 or more"),
         ("fsdd", {"speaker": "nobody"}, ConfigError, "speaker: 'nobody' is none of official, george"),
         ("an4", {"kind": "video"}, ConfigError, "kind: 'video' is neither"),
         ("an4", {"archive": Path("none.tar.gz")}, DataError, "none.tar.gz: no such archive"),
