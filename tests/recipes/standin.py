@@ -1,8 +1,8 @@
 """Stand-ins for corpora: a corpus's own layout and file formats, filled with synthetic speech.
 
-A recipe's test builds such a tree once (`speak`, `write_sphere`, soundfile for the other formats; `pack` makes
-archives of it), and `run_recipe` prepares it, trains for a few steps, evaluates every test set and transcribes,
-all through the command line, as a user would::
+A recipe's test builds such a tree once (`speak`, `write_sphere`, soundfile for the other formats; `pack`
+makes archives of it), and `run_recipe` prepares it, trains for a few steps, evaluates every test set and
+transcribes, all through the command line, as a user would::
 
     from tests.recipes.standin import recipe_yamls, run_recipe, speak
 
@@ -65,7 +65,7 @@ SHRUNK = (
 
 @dataclass(frozen=True)
 class Run:
-    """What a shrunk run of a recipe left: manifests by name (train, dev, and the test sets), scores, files."""
+    """What a shrunk run of a recipe left; the manifests are named train, dev and as the test sets are."""
 
     config: dict[str, Any]
     manifests: dict[str, list[Utterance]]
@@ -76,7 +76,7 @@ class Run:
 
 @cache
 def speak(text: str, voice: int = 0, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-    """Return speech (N,), float64 in [-1, 1]: quick, in one of 600 voices, with a tenth of a second around."""
+    """Return speech (N,), float64 in [-1, 1]: quick, in one of many voices, with 0.1 s of silence around."""
     import soxr
 
     library, data = _find_espeak()
@@ -108,7 +108,7 @@ def write_sphere(path: Path, samples: np.ndarray, sample_rate: int, byte_order: 
 
 
 def pack(folder: Path, archive: Path) -> Path:
-    """Make an archive of what `folder` holds; its name says which kind (.zip, .tar, .tar.gz, .tgz, .tar.bz2)."""
+    """Make an archive of what `folder` holds, of the kind that its name says: zip, tar, tar.gz, tar.bz2."""
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive, "w") as file:
             for path in sorted(folder.rglob("*")):
