@@ -41,6 +41,12 @@ class Archive:
     md5: str | None = None
 
 
+def openslr(number: int, name: str) -> tuple[str, ...]:
+    """Return the addresses of a file of the Open Speech and Language Resources, its mirrors after it."""
+    hosts = ("www.openslr.org", "us.openslr.org", "openslr.elda.org", "openslr.trmal.net")
+    return tuple(f"https://{host}/resources/{number}/{name}" for host in hosts)
+
+
 def find_corpus(
     archives: Sequence[Archive],
     folder: Path,

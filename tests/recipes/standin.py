@@ -57,6 +57,7 @@ SHRUNK = (
     "trainer.epochs=1",
     "trainer.precision=32-true",
     "trainer.accelerator=cpu",
+    "trainer.num_workers=0",
     "model.encoder.hidden_size=8",
     "model.encoder.num_layers=1",
     "model.subsampling.channels=8",
