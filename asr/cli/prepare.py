@@ -75,7 +75,7 @@ def prepare(recipe: str, output_dir: Path, options: dict[str, Any], archive: Pat
 
     from asr.cli.config import load_prepare
     from asr.cli.progress import count_bar
-    from asr.files import wait_for_lock
+    from asr.files import UNFINISHED, wait_for_lock
 
     def note(message: str) -> None:
         print(f"note: {message}", file=sys.stderr, flush=True)
@@ -87,5 +87,7 @@ def prepare(recipe: str, output_dir: Path, options: dict[str, Any], archive: Pat
         wait_for_lock(output_dir / ".prepare.lock", note),
         count_bar(f"preparing {Path(recipe).name}") as progress,
     ):
+        for path in output_dir.glob(UNFINISHED):  # what a process was writing when it was killed
+            path.unlink(missing_ok=True)
         function(output_dir, archive=archive, progress=progress, **options)
     print(f"manifests are under {output_dir}", file=sys.stderr)

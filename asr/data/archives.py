@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from asr.data.downloads import Note, Progress, amount, check_room, download
+from asr.data.downloads import Note, Progress, amount, check_room, download, gathered
 from asr.data.unpacking import SUFFIXES, remove_leftovers, unpack
 from asr.errors import DataError
 from asr.files import wait_for_lock
@@ -89,7 +89,7 @@ def find_corpus(
         )
     if len(missing) > 1:
         size = sum(a.size or 0 for a in missing)
-        check_room(folder / missing[0].name, 2 * size)
+        check_room(folder / missing[0].name, 2 * size - sum(gathered(folder / a.name) for a in missing))
         if note is not None:
             note(f"{len(missing)} archives to download: {amount(size)}, and unpacked no less than that")
     found = []

@@ -23,6 +23,8 @@ Progress = Callable[[int, int], object]
 Note = Callable[[str], object]
 """Takes a sentence for the user."""
 
+PART = ".part"
+"""Behind the name of a file that is not all there."""
 CHUNK = 1 << 20
 TIMEOUT_SECONDS = 60
 PAUSE_SECONDS = 1.0
@@ -87,7 +89,7 @@ def download(
     DataError
         No mirror has the file, all content is wrong, or the disk is full.
     """
-    check_room(target, (size or 0) * reserve - _length(_part_path(target)))
+    check_room(target, (size or 0) * reserve - gathered(target))
     part = _Part(target, pinned=bool(digests))
     mirrors = [_Mirror(url) for url in urls]
     failures: dict[str, str] = {}
@@ -148,7 +150,7 @@ class _Part:
 
     def __init__(self, target: Path, pinned: bool) -> None:
         self.target, self.pinned = target, pinned
-        self.path = _part_path(target)
+        self.path = target.with_name(target.name + PART)
         self._about = target.with_name(target.name + ".part.json")
         try:
             about = json.loads(self._about.read_text(encoding="utf-8"))
@@ -161,7 +163,7 @@ class _Part:
     @property
     def length(self) -> int:
         """Bytes that are there."""
-        return _length(self.path)
+        return gathered(self.target)
 
     def discard(self) -> None:
         """Begin again with nothing."""
@@ -220,13 +222,10 @@ class _Part:
             self._about.unlink(missing_ok=True)
 
 
-def _part_path(target: Path) -> Path:
-    return target.with_name(target.name + ".part")
-
-
-def _length(path: Path) -> int:
+def gathered(target: Path) -> int:
+    """Return how many bytes an interrupted download of `target` has left to go on from."""
     with suppress(FileNotFoundError):
-        return path.stat().st_size
+        return target.with_name(target.name + PART).stat().st_size
     return 0
 
 

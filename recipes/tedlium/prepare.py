@@ -169,7 +169,7 @@ def _read_stm(path: Path) -> Iterator[_Segment]:
             segments.append(_Segment(talk, speaker, float(start), float(end), _after_label("".join(rest))))
         except ValueError as error:
             raise DataError(
-                f"{path}:{number}: not 'talk channel speaker start end <label> text'; unpack the archive again"
+                f"{path}:{number}: not 'talk channel speaker start end <label> text'; unpack it again"
             ) from error
     yield from sorted(segments, key=lambda segment: segment.start)
 

@@ -272,7 +272,7 @@ def test_options_that_no_recipe_has_are_refused(recipe, options, error, message,
 
 
 def test_an_archive_of_something_else_is_refused(tmp_path, archive):
-    with pytest.raises(DataError, match="no folder an4/etc inside"):
+    with pytest.raises(DataError, match="no an4/etc inside"):
         load_prepare("an4")(tmp_path, archive=archive("free-spoken-digit-dataset-1.0.10.tar.gz"))
 
 
