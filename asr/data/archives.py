@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from asr.data.downloads import Note, Progress, amount, check_room, download, gathered
+from asr.data.downloads import download
+from asr.data.partial import Note, Progress, amount, check_room, gathered
 from asr.data.unpacking import SUFFIXES, remove_leftovers, unpack
 from asr.errors import DataError
 from asr.files import wait_for_lock

@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import http.client
-import json
-import os
-import shutil
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from asr.data.partial import Note, Part, Progress, amount, check_room, gathered
 from asr.errors import DataError
 
-Progress = Callable[[int, int], object]
-"""Takes what is done and what there is in all, 0 if that is not known."""
-Note = Callable[[str], object]
-"""Takes a sentence for the user."""
-
-PART = ".part"
-"""Behind the name of a file that is not all there."""
 CHUNK = 1 << 20
 TIMEOUT_SECONDS = 60
 PAUSE_SECONDS = 1.0
 """Before the first repetition; doubled with each that brings nothing more, up to a minute."""
-ATTEMPTS = 5
+ATTEMPTS = 4
 """How often in a row a mirror may bring nothing more before it is given up."""
 
 # What HTTP says of a file that will not come back: not here, not for us.
 _LASTING = frozenset({400, 401, 403, 404, 405, 410, 451})
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class _RefusedError(Exception):
@@ -46,6 +35,7 @@ class _Mirror:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.host = urllib.parse.urlsplit(url).netloc or url
         self.barren = 0
 
 
@@ -90,7 +80,7 @@ def download(
         No mirror has the file, all content is wrong, or the disk is full.
     """
     check_room(target, (size or 0) * reserve - gathered(target))
-    part = _Part(target, pinned=bool(digests))
+    part = Part(target, pinned=bool(digests))
     mirrors = [_Mirror(url) for url in urls]
     failures: dict[str, str] = {}
     longest = 0
@@ -115,123 +105,40 @@ def download(
             failures[mirror.url] = str(error)
             mirrors.remove(mirror)
         except (OSError, http.client.HTTPException) as error:
-            reason = " ".join(str(getattr(error, "reason", error) or type(error).__name__).split())
-            failures[mirror.url] = reason
+            failures[mirror.url] = _reason(error)
             if part.length > longest:
                 longest, mirror.barren = part.length, 0
-                pause = PAUSE_SECONDS
-            else:
-                mirror.barren += 1
-                mirrors.append(mirrors.pop(0))
-                # The next one at once, unless that has failed as often.
-                pause = PAUSE_SECONDS * 2**mirror.barren if mirrors[0].barren >= mirror.barren else 0.0
+                note(f"{target.name}: {mirror.host} broke off at {amount(longest)} ({_reason(error)})")
+                time.sleep(PAUSE_SECONDS)
+                continue
+            mirror.barren += 1
+            mirrors.append(mirrors.pop(0))
+            if mirror.barren == 1:
+                note(f"{target.name}: {mirror.host} brings nothing ({_reason(error)})")
             if mirror.barren == ATTEMPTS:
                 mirrors.remove(mirror)
-            if mirrors:
-                note(f"{target.name}: {mirror.url} broke off ({reason}); {mirrors[0].url} is tried next")
-                time.sleep(min(60.0, pause))
-    reasons = "; ".join(f"{url}: {reason}" for url, reason in failures.items())
+            elif mirrors[0].barren >= mirror.barren:  # all have been tried
+                pause = min(60.0, PAUSE_SECONDS * 2**mirror.barren)
+                note(f"{target.name}: trying again in {pause:.0f} s")
+                time.sleep(pause)
+    reasons = "; ".join(f"{_Mirror(url).host}: {reason}" for url, reason in failures.items())
     kept = f"; what came is kept in {part.path}" if part.length else ""
+    remedy = f"try again later, or fetch {urls[0]} yourself" if urls else "fetch it yourself"
     raise DataError(
-        f"{target.name} could not be downloaded ({reasons or 'no address known'}){kept}; try again later, or "
-        f"fetch it yourself and give its path with --archive"
+        f"{target.name} could not be downloaded ({reasons or 'no address known'}){kept}; {remedy} and give "
+        f"its path with --archive"
     )
 
 
-class _Part:
-    """The beginning of a file, and a note beside it of where that came from.
-
-    Attributes
-    ----------
-    path : Path
-    sources : set of str
-        Addresses that bytes came from.
-    """
-
-    def __init__(self, target: Path, pinned: bool) -> None:
-        self.target, self.pinned = target, pinned
-        self.path = target.with_name(target.name + PART)
-        self._about = target.with_name(target.name + ".part.json")
-        try:
-            about = json.loads(self._about.read_text(encoding="utf-8"))
-            self.sources = set(about["sources"])
-            self.total: int | None = about["total"]
-            self._validator: str | None = about["validator"]
-        except (OSError, ValueError, TypeError, KeyError):
-            self.discard()
-
-    @property
-    def length(self) -> int:
-        """Bytes that are there."""
-        return gathered(self.target)
-
-    def discard(self) -> None:
-        """Begin again with nothing."""
-        self.sources, self.total, self._validator = set(), None, None
-        for path in (self.path, self._about):
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-
-    def request_headers(self, url: str) -> dict[str, str]:
-        """Return what asks a server for the rest; nothing if it must send all."""
-        if not self.length or not (self.pinned or (self.sources == {url} and self._validator)):
-            return {}
-        headers = {"Range": f"bytes={self.length}-"}
-        if self.sources == {url} and self._validator:
-            headers["If-Range"] = self._validator
-        return headers
-
-    def begin(self, url: str, headers: Mapping[str, str], total: int | None, whole: bool) -> None:
-        """Note down that `url` brings the rest, or the whole."""
-        self.sources = {url} if whole else self.sources | {url}
-        self.total = total
-        etag = headers.get("ETag", "")
-        strong = etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")
-        self._validator = strong if self.sources == {url} else None
-        about = {"sources": sorted(self.sources), "total": self.total, "validator": self._validator}
-        try:
-            if whole:
-                self.path.write_bytes(b"")
-            self._about.write_text(json.dumps(about), encoding="utf-8")
-        except OSError as error:
-            raise _disk_error(self.target, error) from error
-
-    def append(self, chunks: Iterable[bytes], progress: Progress) -> None:
-        """Add bytes as they come."""
-        done = self.length
-        with open(self.path, "ab", buffering=0) as file:
-            for chunk in chunks:
-                rest = memoryview(chunk)
-                try:
-                    while rest:
-                        rest = rest[file.write(rest) :]
-                except OSError as error:
-                    raise _disk_error(self.target, error) from error
-                done += len(chunk)
-                progress(done, self.total or 0)
-
-    def finish(self) -> None:
-        """Give the file its name."""
-        try:
-            with open(self.path, "rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(self.path, self.target)
-        except OSError as error:
-            raise _disk_error(self.target, error) from error
-        with suppress(OSError):
-            self._about.unlink(missing_ok=True)
-
-
-def gathered(target: Path) -> int:
-    """Return how many bytes an interrupted download of `target` has left to go on from."""
-    with suppress(FileNotFoundError):
-        return target.with_name(target.name + PART).stat().st_size
-    return 0
+def _reason(error: Exception) -> str:
+    """Say in a line what broke a transfer off."""
+    cause = getattr(error, "reason", error)
+    return " ".join(str(getattr(cause, "strerror", None) or cause or type(error).__name__).split())
 
 
 def _fetch(
     url: str,
-    part: _Part,
+    part: Part,
     size: int | None,
     reserve: float,
     progress: Progress,
@@ -293,34 +200,6 @@ def _extent(response: Any, wanted: int) -> tuple[int, int | None]:
     return wanted, int(total) if total.isdigit() else None
 
 
-def check_room(target: Path, needed: float) -> None:
-    """See that the disk has room for a file and what comes out of it.
-
-    Raises
-    ------
-    DataError
-        Naming `target`, the bytes needed and the bytes free.
-    """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _disk_error(target, error) from error
-    free = shutil.disk_usage(target.parent).free
-    if needed > free:
-        raise DataError(
-            f"{target}: needs {amount(needed)}, {amount(free)} are free there; make room, choose another "
-            f"folder (--output-dir, data.dir), or give a copy with --archive"
-        )
-
-
-def _disk_error(target: Path, error: OSError) -> DataError:
-    if error.errno in _NO_ROOM:
-        return DataError(
-            f"{target}: the disk is full; what came is kept, so make room and give the same command again"
-        )
-    return DataError(f"{target}: cannot be written ({error.strerror}); choose a folder that you can write to")
-
-
 def _wrong_digest(path: Path, digests: Mapping[str, str], progress: Progress) -> str | None:
     """Say what is wrong with a file's digests, if anything is."""
     found = {algorithm: hashlib.new(algorithm, usedforsecurity=False) for algorithm in digests}
@@ -334,12 +213,3 @@ def _wrong_digest(path: Path, digests: Mapping[str, str], progress: Progress) ->
         if digest.hexdigest() != digests[algorithm].lower():
             return f"its {algorithm} checksum is {digest.hexdigest()}, expected {digests[algorithm]}"
     return None
-
-
-def amount(num_bytes: float) -> str:
-    """Return a number of bytes as people say it."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if num_bytes < 1000 or unit == "GB":
-            break
-        num_bytes /= 1000
-    return f"{num_bytes:.0f} {unit}" if num_bytes >= 100 or unit == "bytes" else f"{num_bytes:.1f} {unit}"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from asr.data.downloads import Note, Progress
 from asr.data.headers import durations
+from asr.data.partial import Note, Progress
 from asr.errors import DataError
 from asr.types import Utterance
 

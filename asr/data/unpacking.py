@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from asr.data.downloads import CHUNK, Note, Progress, amount
+from asr.data.downloads import CHUNK
+from asr.data.partial import Note, Progress, amount
 from asr.errors import DataError
 
 SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".tar", ".zip")
