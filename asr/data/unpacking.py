@@ -12,10 +12,10 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 from asr.data.downloads import CHUNK
 from asr.data.partial import Note, Progress, amount
@@ -65,11 +65,8 @@ def unpack(
         if note is not None:
             note(f"unpacking {archive.name} ({amount(size)})")
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=_LEFT, dir=folder.parent))
-        report = progress or (lambda done, total: None)
-        if zipfile.is_zipfile(archive):
-            _unpack_zip(archive, temporary, report)
-        else:
-            _unpack_tar(archive, temporary, report)
+        kind = _unpack_zip if _magic(archive) == b"PK" else _unpack_tar
+        kind(archive, temporary, progress or (lambda done, total: None))
         temporary.chmod(0o755)
         os.replace(temporary, folder)
     except _DAMAGED as error:
@@ -91,9 +88,14 @@ def _damaged(archive: Path, error: Exception) -> DataError:
     return DataError(f"{archive}: cannot be unpacked ({error}); delete it and fetch it again")
 
 
+def _magic(archive: Path) -> bytes:
+    with open(archive, "rb") as file:
+        return file.read(2)
+
+
 def _unpack_tar(archive: Path, folder: Path, progress: Progress) -> None:
     size = archive.stat().st_size
-    with open(archive, "rb") as raw, _decompressed(raw) as stream:
+    with open(archive, "rb") as raw, _OPENERS.get(_magic(archive), nullcontext)(raw) as stream:
         # As a stream, because to seek backwards in a compressed file is to read it again from the start.
         with tarfile.open(fileobj=stream, mode="r|") as tar:
             for member in tar:
@@ -106,17 +108,6 @@ def _unpack_tar(archive: Path, folder: Path, progress: Progress) -> None:
             if any(raw.read()):
                 raise EOFError("it is cut short")
         progress(size, size)
-
-
-@contextmanager
-def _decompressed(raw: IO[bytes]) -> Iterator[IO[bytes]]:
-    magic = raw.read(2)
-    raw.seek(0)
-    if magic not in _OPENERS:
-        yield raw
-        return
-    with _OPENERS[magic](raw) as stream:
-        yield stream
 
 
 def _unpack_zip(archive: Path, folder: Path, progress: Progress) -> None:
@@ -134,5 +125,6 @@ def _unpack_zip(archive: Path, folder: Path, progress: Progress) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Delete what processes that were killed left of unpacking `folder`; not while another unpacks it."""
-    for left in folder.parent.glob(f".{folder.name}.*{_LEFT}"):
-        shutil.rmtree(left, ignore_errors=True)
+    for path in folder.parent.iterdir():
+        if path.name.startswith(f".{folder.name}.") and path.name.endswith(_LEFT):
+            shutil.rmtree(path, ignore_errors=True)

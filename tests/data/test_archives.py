@@ -340,3 +340,10 @@ def test_an_archive_of_something_else_is_named(tmp_path):
         find_corpus(PARTS[:1], tmp_path / "data", archive=archive)
     with pytest.raises(DataError, match="no Corpus/one inside"):
         locate(tmp_path, "Corpus/one")
+
+
+def test_a_tar_with_a_zip_in_it_is_a_tar(tmp_path):
+    inner = make_archive(tmp_path / "inner.zip").read_bytes()
+    archive = make_archive(tmp_path / "c.tar", names=["corpus/inner.zip"], content=inner)
+    folder = unpack(archive, tmp_path / "data" / "c")
+    assert (folder / "corpus" / "inner.zip").read_bytes() == inner
