@@ -347,3 +347,21 @@ def test_a_tar_with_a_zip_in_it_is_a_tar(tmp_path):
     archive = make_archive(tmp_path / "c.tar", names=["corpus/inner.zip"], content=inner)
     folder = unpack(archive, tmp_path / "data" / "c")
     assert (folder / "corpus" / "inner.zip").read_bytes() == inner
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs tmpfs")
+@pytest.mark.parametrize("name", ["c.tar.gz", "c.zip"])
+def test_a_disk_that_fills_up_while_unpacking_is_one_line_and_leaves_nothing(name, tmp_path):
+    archive = make_archive(tmp_path / name, content=bytes(3 << 20))  # packed it is small
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("may not mount a file system here")
+    try:
+        with pytest.raises(DataError, match=rf"{name} cannot be unpacked there \(No space left on device\)"):
+            unpack(archive, folder / "c")
+        assert list(folder.iterdir()) == []
+    finally:
+        while subprocess.run(["umount", "-l", folder], capture_output=True).returncode == 0:
+            pass
