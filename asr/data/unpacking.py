@@ -125,6 +125,6 @@ def _unpack_zip(archive: Path, folder: Path, progress: Progress) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Delete what processes that were killed left of unpacking `folder`; not while another unpacks it."""
-    for path in folder.parent.iterdir():
-        if path.name.startswith(f".{folder.name}.") and path.name.endswith(_LEFT):
-            shutil.rmtree(path, ignore_errors=True)
+    for name in os.listdir(folder.parent) if folder.parent.is_dir() else ():
+        if name.startswith(f".{folder.name}.") and name.endswith(_LEFT):
+            shutil.rmtree(folder.parent / name, ignore_errors=True)
