@@ -6,10 +6,15 @@ import contextlib
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from asr.errors import ConfigError
+
+try:
+    import fcntl
+except ImportError:  # no POSIX
+    fcntl = None  # type: ignore[assignment]
 
 UNFINISHED = ".*.tmp"
 """What files are called while they are written; one that is left is of a process that was killed."""
@@ -72,3 +77,40 @@ def make_folder(folder: Path, option: str = "output_dir") -> None:
         raise ConfigError(
             f"{option} {folder}: cannot be written ({error.strerror}); choose another folder"
         ) from error
+
+
+@contextlib.contextmanager
+def wait_for_lock(path: Path, note: Callable[[str], object] | None = None) -> Iterator[None]:
+    """Hold a lock file, so that of several processes one does what follows while the others wait.
+
+    The lock goes when its process does, however that ends. Where the system or the file system has none,
+    nobody waits.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder is made if there is none.
+    note : callable, optional
+        Told of whom is waited for.
+
+    Raises
+    ------
+    OSError
+    """
+    if fcntl is None:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):  # else the file system has no locks
+                file.seek(0)
+                if note is not None:
+                    note(f"waiting for {file.read() or 'another process'}, which works on {path.parent}")
+                fcntl.lockf(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {os.uname().nodename}")
+        file.flush()
+        yield

@@ -16,6 +16,8 @@ GROUPS = ("features", "augment", "tokenizer", "model", "optimizer", "scheduler",
 KEYS = ("name", "seed", "output_dir", "data", "text", *GROUPS)
 OPTIONAL = ("init_from", "freeze")
 DATA_KEYS = ("recipe", "dir", "train", "dev", "test")
+SUPPLIED = ("output_dir", "archive", "progress", "note")
+"""What the program itself gives to a recipe's ``prepare``; its other parameters are options of the recipe."""
 
 
 def resource(name: str) -> Path:
@@ -81,6 +83,9 @@ def load_config(recipe: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         reason = " ".join((str(error.__cause__ or "") or str(error)).split())
         raise ConfigError(f"{recipe}: {reason.partition(' Config search path: ')[0]}") from error
+    tests = (config.get("data") or {}).get("test")
+    if isinstance(tests, dict):  # null takes out the test set that every recipe has unless it says otherwise
+        config["data"]["test"] = {name: path for name, path in tests.items() if path is not None}
     mistakes = config_problems(config)
     if mistakes:
         raise ConfigError(f"{recipe}: " + "; ".join(mistakes))
@@ -124,9 +129,7 @@ def config_problems(config: dict[str, Any]) -> list[str]:
         found.append(f"data.test: expected names and paths of manifests, found {tests!r}")
     if options:
         chosen = {key: config[key] for key in options if key in config}
-        found += argument_problems(
-            load_prepare(data["recipe"]), chosen, "the recipe", supplied=("output_dir", "archive", "progress")
-        )
+        found += argument_problems(load_prepare(data["recipe"]), chosen, "the recipe", supplied=SUPPLIED)
     if not isinstance(config["augment"], dict):
         return [*found, f"augment: expected {', '.join(KINDS)}, found {config['augment']!r}"]
     for key, value in config["augment"].items():
@@ -192,7 +195,7 @@ def recipe_options(config: dict[str, Any]) -> dict[str, inspect.Parameter]:
     if recipe is None:
         return {}
     parameters = inspect.signature(load_prepare(str(recipe))).parameters
-    return {k: v for k, v in parameters.items() if k not in ("output_dir", "archive", "progress")}
+    return {k: v for k, v in parameters.items() if k not in SUPPLIED}
 
 
 def load_prepare(recipe: str) -> Callable[..., None]:

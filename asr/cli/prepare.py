@@ -12,8 +12,11 @@ examples:
   asr prepare recipes/digits
   asr prepare recipes/an4 --archive ~/Downloads/an4_feat.tar.gz
   asr prepare recipes/fsdd --output-dir corpora/fsdd speaker=theo
+  asr prepare recipes/librispeech --archive /corpora/LibriSpeech train=960
 
-An archive is looked for in the folder that ASR_ARCHIVES names before it is downloaded.
+--archive takes an archive, a folder that holds the archives, or a folder that they were unpacked in. Without
+it, both are looked for in the folder that ASR_ARCHIVES names; what is not there is downloaded. A download
+that was interrupted goes on where it was, and what is unpacked is not unpacked again.
 """
 
 
@@ -30,7 +33,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="options of the recipe's prepare.py"
     )
-    parser.add_argument("--archive", type=Path, help="the corpus archive, if you have it already")
+    parser.add_argument(
+        "--archive",
+        type=Path,
+        metavar="FILE_OR_FOLDER",
+        help="the corpus, if you have it: its archive, or a folder with its archives or their content",
+    )
     parser.add_argument("--output-dir", type=Path, help="where the data go (default: data/RECIPE)")
     parser.set_defaults(run=run)
 
@@ -40,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     import yaml
 
     from asr.build import argument_problems
-    from asr.cli.config import find_recipe, load_prepare, recipe_options
+    from asr.cli.config import SUPPLIED, find_recipe, load_prepare, recipe_options
     from asr.errors import ConfigError
 
     folder = find_recipe(args.recipe)
@@ -53,9 +61,7 @@ def run(args: argparse.Namespace) -> int:
         if not separator or key not in known:
             raise ConfigError(f"{item}: not an option of {args.recipe}; known: {', '.join(known) or 'none'}")
         options[key] = yaml.safe_load(value)
-    mistakes = argument_problems(
-        load_prepare(str(folder)), options, args.recipe, supplied=("output_dir", "archive", "progress")
-    )
+    mistakes = argument_problems(load_prepare(str(folder)), options, args.recipe, supplied=SUPPLIED)
     if mistakes:
         raise ConfigError("; ".join(mistakes))
     output_dir = args.output_dir or Path("data") / folder.name
@@ -64,10 +70,24 @@ def run(args: argparse.Namespace) -> int:
 
 
 def prepare(recipe: str, output_dir: Path, options: dict[str, Any], archive: Path | None = None) -> None:
-    """Call a recipe's ``prepare`` and say where the manifests are."""
+    """Call a recipe's ``prepare`` and say where the manifests are; a second process waits for the first."""
+    import inspect
+
     from asr.cli.config import load_prepare
     from asr.cli.progress import count_bar
+    from asr.files import UNFINISHED, wait_for_lock
 
-    with count_bar(f"preparing {Path(recipe).name}") as progress:
-        load_prepare(recipe)(output_dir, archive=archive, progress=progress, **options)
+    def note(message: str) -> None:
+        print(f"note: {message}", file=sys.stderr, flush=True)
+
+    function = load_prepare(recipe)
+    if "note" in inspect.signature(function).parameters:
+        options = {**options, "note": note}
+    with (
+        wait_for_lock(output_dir / ".prepare.lock", note),
+        count_bar(f"preparing {Path(recipe).name}") as progress,
+    ):
+        for path in output_dir.glob(UNFINISHED):  # what a process was writing when it was killed
+            path.unlink(missing_ok=True)
+        function(output_dir, archive=archive, progress=progress, **options)
     print(f"manifests are under {output_dir}", file=sys.stderr)

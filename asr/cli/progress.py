@@ -42,7 +42,8 @@ def seconds_bar(label: str, total: float) -> Iterator[Callable[[float], None]]:
 def count_bar(label: str) -> Iterator[Callable[[int, int], None]]:
     """Show how much of something is done; silent if stderr is not a terminal.
 
-    Gives a function that takes what is done and what there is in all (0 if that is not known).
+    Gives a function that takes what is done and what there is in all (0 if that is not known). Another total
+    is another piece of work, with a speed of its own.
     """
     if not sys.stderr.isatty():
         yield lambda done, total: None
@@ -51,7 +52,13 @@ def count_bar(label: str) -> Iterator[Callable[[int, int], None]]:
 
     with Progress(console=_console(), transient=True) as bar:
         task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total or None)
+
+        def show(done: int, total: int) -> None:
+            if (total or None) != bar.tasks[0].total:
+                bar.reset(task)
+            bar.update(task, completed=done, total=total or None)
+
+        yield show
 
 
 class TrainingProgress:

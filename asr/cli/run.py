@@ -37,7 +37,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_recipe_arguments(parser)
-    parser.add_argument("--archive", type=Path, help="the corpus archive, if you have it already")
+    parser.add_argument(
+        "--archive",
+        type=Path,
+        metavar="FILE_OR_FOLDER",
+        help="the corpus, if you have it: its archive, or a folder with its archives or their content",
+    )
     parser.set_defaults(run=run)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from asr import audio
-from asr.data.archives import unpacked_archive
+from asr.data.archives import locate, unpacked_archive
 from asr.data.feature_files import read_features
 from asr.data.manifest import write_manifest
 from asr.errors import ConfigError, DataError
@@ -24,6 +24,7 @@ def prepare(
     *,
     archive: Path | None = None,
     progress: Callable[[int, int], object] | None = None,
+    note: Callable[[str], object] | None = None,
     kind: str = "features",
 ) -> None:
     """Write ``{train,dev,test}.jsonl`` under `output_dir`.
@@ -31,10 +32,12 @@ def prepare(
     Parameters
     ----------
     archive : Path, optional
-        A local copy of ``an4_feat.tar.gz`` (Sphinx MFCC files) or ``an4_sphere.tar.gz`` (waveforms);
-        which of the two it is shows inside. Downloaded if there is none.
+        A local copy of ``an4_feat.tar.gz`` (Sphinx MFCC files) or ``an4_sphere.tar.gz`` (waveforms), or the
+        folder ``an4`` that came out of it; which of the two it is shows inside. Downloaded if there is none.
     progress : callable, optional
         Called with the bytes downloaded and the bytes in all.
+    note : callable, optional
+        Told of a download, its size and its interruptions.
     kind : {"features", "waveforms"}
         Which archive to look for where none is given.
 
@@ -45,10 +48,10 @@ def prepare(
     if kind not in ("features", "waveforms"):
         raise ConfigError(f"kind: {kind!r} is neither features nor waveforms")
     name = FEATURES if kind == "features" else WAVEFORMS
-    folder = unpacked_archive([name], output_dir, archive=archive, urls=[URL + name], progress=progress)
-    corpus = folder / "an4"
-    if not (corpus / "etc").is_dir():
-        raise DataError(f"{archive or folder}: no folder an4/etc inside; give {FEATURES} or {WAVEFORMS}")
+    folder = unpacked_archive(
+        [name], output_dir, archive=archive, urls=[URL + name], progress=progress, note=note
+    )
+    corpus = locate(folder, "an4/etc", archive).parent
     train = list(_read_split(corpus, "train"))
     splits = {
         "train": [u for u in train if u.speaker not in DEV_SPEAKERS],

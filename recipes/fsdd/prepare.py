@@ -44,6 +44,7 @@ def prepare(
     *,
     archive: Path | None = None,
     progress: Callable[[int, int], object] | None = None,
+    note: Callable[[str], object] | None = None,
     speaker: str = "official",
     joined: bool = False,
     synthetic: int = 0,
@@ -56,6 +57,8 @@ def prepare(
         A local copy of the release archive; downloaded if there is none.
     progress : callable, optional
         Called with what is done and what there is in all: bytes of a download, then strings joined.
+    note : callable, optional
+        Told of a download, its size and its interruptions.
     speaker : str
         "official" for the corpus's own split; or a speaker to leave out, whose recordings then are
         the test set while train and dev come from the other five.
@@ -77,7 +80,9 @@ def prepare(
         raise ConfigError(f"synthetic={synthetic}: give 0 or more recordings")
     if speaker != "official" and speaker not in SPEAKERS:
         raise ConfigError(f"speaker: {speaker!r} is none of official, {', '.join(SPEAKERS)}")
-    folder = unpacked_archive([ARCHIVE], output_dir, archive=archive, urls=[URL], progress=progress)
+    folder = unpacked_archive(
+        [ARCHIVE], output_dir, archive=archive, urls=[URL], progress=progress, note=note
+    )
     files = sorted(folder.rglob("recordings/*.wav"))
     if len(files) != 3000:
         raise DataError(

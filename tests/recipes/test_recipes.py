@@ -1,4 +1,4 @@
-"""Every recipe composes; AN4 and FSDD from their archives; a shrunk run of each trains a step."""
+"""AN4, FSDD and digits: a shrunk run of each trains a step. The other recipes are tested on stand-ins."""
 
 import itertools
 import shutil
@@ -14,7 +14,8 @@ from asr.data.manifest import read_manifest
 from asr.errors import ConfigError, DataError
 
 ROOT = Path(__file__).parents[2]
-YAMLS = sorted((ROOT / "recipes").glob("*/*.yaml"))
+AT_HAND = ("an4", "digits", "fsdd")
+YAMLS = sorted(path for name in AT_HAND for path in (ROOT / "recipes" / name).glob("*.yaml"))
 IDS = [f"{p.parent.name}/{p.stem}" for p in YAMLS]
 SHRUNK = [
     "trainer.epochs=1",
@@ -24,6 +25,13 @@ SHRUNK = [
     "model.encoder.num_layers=1",
     "model.subsampling.channels=8",
 ]
+
+
+def test_every_other_recipe_is_run_on_a_stand_in():
+    tests = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+    for path in (ROOT / "recipes").glob("*/prepare.py"):
+        name = path.parent.name
+        assert name in AT_HAND or f'recipe_yamls("{name}")' in tests, f"no test runs recipes/{name}"
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=IDS)
@@ -283,7 +291,7 @@ def test_options_that_no_recipe_has_are_refused(recipe, options, error, message,
 
 
 def test_an_archive_of_something_else_is_refused(tmp_path, archive):
-    with pytest.raises(DataError, match="no folder an4/etc inside"):
+    with pytest.raises(DataError, match="no an4/etc inside"):
         load_prepare("an4")(tmp_path, archive=archive("free-spoken-digit-dataset-1.0.10.tar.gz"))
 
 
