@@ -21,7 +21,8 @@ EPILOG = """\
 Several manifests are taken for the splits of one corpus and compared; the names tell which is for training.
 
 errors (exit status 1):
-  manifest duplicate_id unreadable too_short silent duration no_text contradiction leak num_features
+  manifest duplicate_id unreadable too_short silent duration no_text contradiction leak mixed_inputs
+  num_features
   with --model or --recipe: alphabet too_long
 warnings:
   audio   longer_file sample_rate narrow_band channels dead_channel channels_differ quiet clipped dc_offset

@@ -19,10 +19,25 @@ _FASTEST, _SLOWEST = 35.0, 0.2
 _SLOW_SECONDS = 5.0
 # Robust standard deviations of the logarithm. FSDD's slowest digit, one second of which is speech, is at 5.
 _OUTLYING = 6.0
-_LEAST_SPREAD = 0.2
+_LEAST_SPREAD = 0.3
 _ENOUGH_RATES = 30
 # A corpus of fewer utterances may well have a letter in one alone.
 _ENOUGH_TEXTS = 100
+
+
+def check_inputs(splits: Sequence[Split]) -> Iterator[Problem]:
+    """Yield the fewer ones where some utterances of a split are audio and others feature files."""
+    for split in splits:
+        of_features = np.array([u.features_filepath is not None for u in split.utterances], dtype=bool)
+        if not of_features.any() or of_features.all():
+            continue
+        fewer = of_features if of_features.sum() * 2 <= len(of_features) else ~of_features
+        for i in np.flatnonzero(fewer).tolist():
+            kind, others = ("feature file", "audio") if of_features[i] else ("audio file", "features")
+            message = (
+                f"a {kind}, but most utterances of {split.name} are {others}; use one kind in a manifest"
+            )
+            yield split.locate(problem_of(split.utterances[i], "mixed_inputs", message), i)
 
 
 def letter_rates(split: Split) -> np.ndarray:

@@ -132,9 +132,8 @@ def _audio_faults(recording: Recording) -> list[tuple[str, str]]:
         found.append(("short_audio", f"{seconds:.3f} s; listen to it, or drop the utterance"))
     found += _channel_faults(recording)
     if recording.peak < _QUIET_PEAK:
-        found.append(
-            ("quiet", f"the loudest sample is {recording.peak:.2g} of full scale; record or scale it again")
-        )
+        message = f"the loudest sample is {recording.peak:.2g} of full scale; record or scale it again"
+        return [*found, ("quiet", message)]
     if recording.flat_share > _FLAT_SHARE:
         found.append(
             (

@@ -42,7 +42,7 @@ def make_histogram(values: Mapping[str, np.ndarray], bins: int = 24) -> Histogra
         return None
     everything = np.concatenate(list(filled.values()))
     low, high = float(everything.min()), float(everything.max())
-    edges = np.linspace(low, high if high > low else low + 1, bins + 1)
+    edges = np.linspace(low, high if high > low else low + 1e-6 * max(1.0, abs(low)), bins + 1)
     counts = {name: np.histogram(found, edges)[0] for name, found in filled.items()}
     return Histogram(edges, counts, {name: float(np.median(found)) for name, found in filled.items()})
 

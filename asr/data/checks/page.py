@@ -24,6 +24,7 @@ MOST = 50
 
 # Audio files of up to so many bytes are put into the page, up to so many in all; the others are linked.
 _CLIP_BYTES, _PAGE_BYTES = 300_000, 6_000_000
+_UNHEARD = {"unreadable", "silent"}
 # What browsers play.
 _PLAYED = {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".webm"}
 
@@ -92,7 +93,8 @@ def make_check_page(
         *(f'<p class="note">{_text(sentence)}</p>' for sentence in unchecked),
         f"</header><main>{_cards(problems)}",
         '<nav aria-label="Sections">',
-        *(f'<a href="#{id}">{_text(title.partition(":")[0])}</a>' for id, title, _ in shown),
+        # The kinds have their links in the table.
+        *(f'<a href="#{id}">{_text(title)}</a>' for id, title, _ in shown if id not in KINDS),
         "</nav>",
         *(
             f'<section id="{id}"><h2>{_badge(id)}{_text(title)}</h2>{content}</section>'
@@ -107,7 +109,7 @@ def make_check_page(
 def _about(reports: Sequence[SplitReport]) -> str:
     return " · ".join(
         f"{_text(report.split.name)}: {len(report.split.utterances):,} utterances, {report.hours:.2f} hours, "
-        f"{report.num_speakers:,} speakers"
+        f"{report.num_speakers:,} speaker{'' if report.num_speakers == 1 else 's'}"
         for report in reports
     )
 
@@ -142,8 +144,8 @@ def _kinds(reports: Sequence[SplitReport], problems: Sequence[Problem]) -> str:
                 f'<td class="text">{_text(what)}</td></tr>'
             )
     return (
-        f'<div class="scroll"><table><thead><tr><th scope="col">kind</th>{head}<th class="text" scope="col">'
-        f"what it is</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f'<div class="scroll kinds"><table><thead><tr><th scope="col">kind</th>{head}'
+        f'<th class="text" scope="col">what it is</th></tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
     )
 
 
@@ -192,10 +194,9 @@ def _tables(
         rows = []
         for problem in found[:MOST]:
             split = splits[problem.manifest]
-            # The first line of an id that comes twice is another utterance.
-            i = None if kind == "duplicate_id" else index_of_line[problem.manifest].get(problem.line)
-            player = players.player(split.utterances[i]) if i is not None else ""
-            place = _place(split, i) if i is not None else _line(problem)
+            i = index_of_line[problem.manifest].get(problem.line)
+            place = _line(problem) if i is None else _place(split, i)
+            player = "" if i is None or kind in _UNHEARD else players.player(split.utterances[i])
             rows.append(
                 f'<tr><td class="place">{place}</td><td dir="auto">{_text(problem.message)}</td>'
                 f"<td>{player}</td></tr>"

@@ -19,6 +19,7 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "no_text": ("error", "no transcript, or one without a letter or digit"),
     "contradiction": ("error", "the same audio with different texts"),
     "leak": ("error", "the same audio in two splits"),
+    "mixed_inputs": ("error", "audio among feature files, or the other way round"),
     "num_features": ("error", "features with other coefficients than the others or the model"),
     "alphabet": ("error", "text that the tokens cannot spell"),
     "too_long": ("error", "text with more tokens than the audio has frames (CTC)"),

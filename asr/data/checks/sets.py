@@ -46,12 +46,14 @@ def _compare(
     splits: Sequence[Split], places: Sequence[Place], normalizer: Callable[[str], str]
 ) -> Iterator[Problem]:
     texts = [normalizer(splits[s].utterances[i].text or "") for s, i in places]
-    if len(set(texts)) > 1:
+    where = dict(zip(reversed(texts), reversed(places), strict=True))  # the first place of each text
+    if len(where) > 1:
+        one, two = list(where)[:2]
         for (s, i), text in zip(places, texts, strict=True):
-            other = next(place for place, said in zip(places, texts, strict=True) if said != text)
+            other = two if text == one else one
             message = (
-                f"the same audio as {_name(splits, other, s)}, but the text is {shortened(text)} here and "
-                f"{shortened(texts[places.index(other)])} there; correct one of them"
+                f"the same audio as {_name(splits, where[other], s)}, but the text is {shortened(text)} here "
+                f"and {shortened(other)} there; correct one of them"
             )
             yield splits[s].locate(problem_of(splits[s].utterances[i], "contradiction", message), i)
     # What is in two splits is to leave the training split, so that results stay comparable.
@@ -59,7 +61,7 @@ def _compare(
     firsts: dict[int, Place] = {}
     for s, i in places:
         first = firsts.setdefault(s, (s, i))
-        if first != (s, i) and len(set(texts)) == 1:
+        if first != (s, i) and len(where) == 1:
             message = f"the same audio and text as {_name(splits, first, s)}; keep one of them"
             yield splits[s].locate(problem_of(splits[s].utterances[i], "duplicate_audio", message), i)
         if s != last[0]:
@@ -99,7 +101,7 @@ def check_shared(splits: Sequence[Split], normalizer: Callable[[str], str]) -> I
     ids = [{u.id: i for i, u in enumerate(split.utterances)} for split in splits]
     speakers = [{u.speaker for u in split.utterances if u.speaker is not None} for split in splits]
     texts = [[normalizer(u.text or "") for u in split.utterances] for split in splits]
-    kinds_of_text = [set(said) for said in texts]
+    where = [{text: i for i, text in enumerate(said)} for said in texts]
     for a, b in combinations(sorted(range(len(splits)), key=lambda s: splits[s].rank), 2):
         first, second = splits[a], splits[b]
         for id in ids[b].keys() & ids[a].keys():
@@ -113,11 +115,11 @@ def check_shared(splits: Sequence[Split], normalizer: Callable[[str], str]) -> I
                 f"{len(shared)} of {len(speakers[b])} speakers ({_some(shared)}) are in {first.name} too: "
                 f"the score is not that of new speakers",
             )
-        both = kinds_of_text[a] & kinds_of_text[b]
+        both = where[a].keys() & where[b].keys()
         for i, text in enumerate(texts[a]):
             if text in both and count_letters(text) >= _LONG_TEXT:
-                other = (b, texts[b].index(text))
-                message = f"{shortened(text)} is also the text of {_name(splits, other, a)}; take one out"
+                other = _name(splits, (b, where[b][text]), a)
+                message = f"{shortened(text)} is also the text of {other}; take one out"
                 yield first.locate(problem_of(first.utterances[i], "shared_text", message), i)
         short = {text for text in both if 0 < count_letters(text) < _LONG_TEXT}
         if short:

@@ -51,7 +51,7 @@ class Split:
 
 
 def read_splits(paths: Sequence[str]) -> list[Split]:
-    """Read manifests; what cannot be read is among the problems. Two of one name get their paths for names."""
+    """Read manifests; what cannot be read is a problem. Those of one name get their paths for names."""
     stems = [Path(path).stem for path in paths]
     return [
         _read(path, stem if stems.count(stem) == 1 else path) for path, stem in zip(paths, stems, strict=True)
