@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 
@@ -198,8 +199,9 @@ def test_a_recipe_gives_manifests_alphabet_and_frame_rate(run, corpus):
     status, out = run("--recipe", "recipes/fsdd/blstm.yaml", *overrides, "--json")
     report = json.loads(out)
     assert status == 1
-    names = ["good.jsonl", "bad.jsonl", "bad.jsonl"]
-    assert [Path(manifest["manifest"]).name for manifest in report["manifests"]] == names
+    # A manifest that is dev and test is checked once.
+    names = [Path(manifest["manifest"]).name for manifest in report["manifests"]]
+    assert names == ["good.jsonl", "bad.jsonl"]
     # The alphabet is that of the training text: one, two. Output frames come every 20 ms.
     kinds = report["manifests"][1]["kinds"]
     assert (kinds["alphabet"], kinds["too_long"]) == (1, 1)
@@ -260,7 +262,10 @@ def test_ctrl_c_ends_it_with_one_line(tmp_path):
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    time.sleep(4)
+    readers = psutil.Process(process.pid)
+    while len(readers.children()) < 2:
+        assert process.poll() is None
+        time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
     out, errors = process.communicate(timeout=60)
     assert (process.returncode, out, errors) == (130, "", "asr: error: interrupted\n")

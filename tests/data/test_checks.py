@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from asr.data.checks.pool import examine_all
 from asr.data.checks.problems import KINDS
-from asr.data.checks.run import Needs, SplitReport, check_splits, examine_all
-from asr.data.checks.splits import read_splits
+from asr.data.checks.run import Needs, SplitReport, check_splits
+from asr.data.checks.splits import Split, read_splits
 from asr.data.checks.texts import check_text, clean_text
 from asr.text import CharacterTokenizer, Normalizer
 from asr.types import Utterance
@@ -365,6 +366,41 @@ def test_speakers_that_splits_share_are_a_notice(tmp_path):
         str(tmp_path / "test.jsonl"),
     )
     assert "1 of 1 speakers (ann)" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("rates", "sample_rate", "expected"),
+    [
+        ([16000, 16000, 8000], None, {"u2": "sample_rate"}),
+        ([48000, 48000, 32000], None, {}),  # all have the band of speech
+        ([8000, 8000, 8000], None, {}),
+        ([16000, 8000, 44100], 16000, {"u1": "sample_rate", "u2": "resampled"}),
+        ([16000, 8000, 8000], 8000, {"u0": "resampled"}),
+    ],
+)
+def test_sample_rates_are_compared_with_the_models_or_the_usual_one(tmp_path, rates, sample_rate, expected):
+    corpus = Corpus(tmp_path)
+    for i, rate in enumerate(rates):
+        corpus.add(f"u{i}", speech(i, rate=rate), rate=rate)
+    problems = all_problems(check_splits(read_splits(corpus.write()), Needs(sample_rate=sample_rate)))
+    assert {p.id: p.kind for p in problems} == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "rank"),
+    [
+        ("train.jsonl", 0),
+        ("train-clean-100.jsonl", 0),
+        ("dev/m.jsonl", 1),
+        ("an4_val.json", 1),
+        ("test-other.jsonl", 2),
+        ("test/m.jsonl", 2),
+        ("eval92.jsonl", 2),
+        ("m.jsonl", 1),
+    ],
+)
+def test_the_name_tells_what_a_split_is_for(path, rank):
+    assert Split("", path).rank == rank
 
 
 @pytest.mark.parametrize(

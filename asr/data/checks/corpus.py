@@ -23,6 +23,7 @@ _LEAST_SPREAD = 0.3
 _ENOUGH_RATES = 30
 # A corpus of fewer utterances may well have a letter in one alone.
 _ENOUGH_TEXTS = 100
+_SPEECH_RATE = 16000  # Hz
 
 
 def check_inputs(splits: Sequence[Split]) -> Iterator[Problem]:
@@ -105,12 +106,16 @@ def check_rates(
     rates = Counter(recording.sample_rate for recording in recordings)
     if not rates:
         return
-    wanted, whose = (sample_rate, "the model's") if sample_rate else (rates.most_common(1)[0][0], "the usual")
+    usual = rates.most_common(1)[0][0]
+    wanted, whose = (sample_rate, "the model's") if sample_rate else (usual, "the usual")
     for split, of_split in zip(splits, examined, strict=True):
         for i, result in enumerate(of_split):
-            if result.recording is not None:
-                utterance = split.utterances[i]
-                for problem in check_rate(utterance, result.recording.sample_rate, wanted, whose):
+            if result.recording is None:
+                continue
+            rate = result.recording.sample_rate
+            # Without a model a mixture of rates is harmless as long as all have the band of speech.
+            if sample_rate or rate < min(usual, _SPEECH_RATE):
+                for problem in check_rate(split.utterances[i], rate, wanted, whose):
                     yield split.locate(problem, i)
 
 

@@ -145,7 +145,8 @@ def _kinds(reports: Sequence[SplitReport], problems: Sequence[Problem]) -> str:
             )
     return (
         f'<div class="scroll kinds"><table><thead><tr><th scope="col">kind</th>{head}'
-        f'<th class="text" scope="col">what it is</th></tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+        f'<th class="text" scope="col">what it is</th></tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 

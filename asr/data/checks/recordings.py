@@ -161,6 +161,8 @@ def _measure(
             power, count = _spectrum(steady)
             spectrum += power
             num_windows += count
+    if num_samples == 0:  # the last part of an MP3 may be less than its header says
+        return Recording(seconds, rate, channels)
     mean = sums / num_samples
     covariance = products / num_samples - np.outer(mean, mean)
     variances = covariance.diagonal().clip(min=0)

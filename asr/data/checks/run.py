@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,22 +17,16 @@ from asr.data.checks.corpus import (
     letter_rates,
     usual_frame_shift,
 )
-from asr.data.checks.examine import Examined, examine
+from asr.data.checks.examine import Examined
+from asr.data.checks.pool import examine_all
 from asr.data.checks.problems import Problem
 from asr.data.checks.sets import check_copies, check_overlaps, check_shared
 from asr.data.checks.splits import Split
 from asr.data.checks.utterances import check_spelling
 from asr.text import Normalizer
-from asr.types import Utterance
 
 if TYPE_CHECKING:
     from asr.text import Tokenizer
-
-# Seconds of one core (AMD EPYC, Zen 4) that an utterance takes, and a second of its audio. What is done in
-# less than a second or two is not worth starting processes for.
-_PER_UTTERANCE, _PER_SECOND = 5e-4, 3e-4
-_WORTH_PROCESSES = 1.5
-_CHUNK = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +109,11 @@ def check_splits(
         Processes, by default one for each core that may be used where that pays.
     progress : callable
         Called with the utterances done and those in all.
+
+    Raises
+    ------
+    DataError
+        If a process dies. What is wrong with the data is returned, not raised.
     """
     needs = needs or Needs()
     utterances = [utterance for split in splits for utterance in split.utterances]
@@ -173,72 +165,3 @@ def _seconds(split: Split, examined: Sequence[Examined], shift: float) -> Iterat
             yield line, result.recording.seconds
         elif result.shape:
             yield line, result.shape[0] * shift
-
-
-def num_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def examine_all(
-    utterances: Sequence[Utterance],
-    read: bool = True,
-    sample_rate: int | None = None,
-    jobs: int | None = None,
-    progress: Callable[[int, int], object] = lambda done, total: None,
-) -> Iterator[Examined]:
-    """Yield what `examine` finds in each utterance, in their order, on many cores.
-
-    Parameters are those of `check_splits`; memory is that of a few utterances.
-    """
-    total = len(utterances)
-    if jobs is None:
-        work = _PER_UTTERANCE * total + read * _PER_SECOND * sum(u.duration for u in utterances)
-        jobs = num_cores() if work > _WORTH_PROCESSES else 1
-    if jobs == 1:
-        for done, utterance in enumerate(utterances, start=1):
-            yield examine(utterance, read, sample_rate)
-            progress(done, total)
-        return
-    done = 0
-    with _pool(jobs) as submit:
-        waiting: deque[Future[list[Examined]]] = deque()
-        for start in range(0, total + 4 * jobs * _CHUNK, _CHUNK):
-            if start < total:
-                waiting.append(submit(_examine_chunk, utterances[start : start + _CHUNK], read, sample_rate))
-            while waiting and (len(waiting) > 4 * jobs or start >= total):
-                results = waiting.popleft().result()
-                yield from results
-                done += len(results)
-                progress(done, total)
-
-
-def _examine_chunk(utterances: Sequence[Utterance], read: bool, sample_rate: int | None) -> list[Examined]:
-    return [examine(utterance, read, sample_rate) for utterance in utterances]
-
-
-@contextmanager
-def _pool(jobs: int) -> Iterator[Callable[..., Future[list[Examined]]]]:
-    """Give a function that has worker processes call a function; Ctrl-C ends them without a word."""
-    # Not forked: this process may have threads, of torch and of progress bars.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_ignore_interrupts)
-    is_main = threading.current_thread() is threading.main_thread()
-
-    def submit(*call: object) -> Future[list[Examined]]:
-        # A process inherits what is ignored, so none dies of Ctrl-C before it has begun.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN) if is_main else None
-        try:
-            return pool.submit(*call)  # type: ignore[arg-type]
-        finally:
-            if is_main:
-                signal.signal(signal.SIGINT, before)
-
-    try:
-        yield submit
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -41,9 +41,13 @@ class Split:
 
     @property
     def rank(self) -> int:
-        """0 for a training split, 1 for dev, 2 for test, 1 if the name tells none of these."""
-        name = Path(self.path).name.lower()
-        return 0 if "train" in name else 2 if "test" in name or "eval" in name else 1
+        """0 for a training split, 1 for dev, 2 for test, by the name of the manifest or of its folder."""
+        path = Path(self.path)
+        for name in (path.name.lower(), path.parent.name.lower()):
+            for rank, words in enumerate((("train",), ("dev", "val"), ("test", "eval"))):
+                if any(word in name for word in words):
+                    return rank
+        return 1
 
     def locate(self, problem: Problem, index: int | None = None) -> Problem:
         """Return a problem with the place in the manifest of utterance `index`, or of none."""
@@ -52,6 +56,7 @@ class Split:
 
 def read_splits(paths: Sequence[str]) -> list[Split]:
     """Read manifests; what cannot be read is a problem. Those of one name get their paths for names."""
+    paths = list(dict.fromkeys(paths))  # some recipes have one manifest for dev and test
     stems = [Path(path).stem for path in paths]
     return [
         _read(path, stem if stems.count(stem) == 1 else path) for path, stem in zip(paths, stems, strict=True)
