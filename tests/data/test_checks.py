@@ -14,6 +14,7 @@ from asr.data.checks.problems import KINDS
 from asr.data.checks.run import Needs, SplitReport, check_splits
 from asr.data.checks.splits import Split, read_splits
 from asr.data.checks.texts import check_text, clean_text
+from asr.data.manifest import read_manifest
 from asr.text import CharacterTokenizer, Normalizer
 from asr.types import Utterance
 
@@ -384,6 +385,18 @@ def test_sample_rates_are_compared_with_the_models_or_the_usual_one(tmp_path, ra
         corpus.add(f"u{i}", speech(i, rate=rate), rate=rate)
     problems = all_problems(check_splits(read_splits(corpus.write()), Needs(sample_rate=sample_rate)))
     assert {p.id: p.kind for p in problems} == expected
+
+
+def test_ids_are_those_that_read_manifest_gives(tmp_path):
+    lines = [{"audio_filepath": "a.wav"}, {"id": "a-2", "audio_filepath": "b.wav"}]
+    lines += [{"audio_filepath": "x/a.flac"}]
+    lines += [{"features_filepath": f"f.ark:{i}"} for i in (7, 9)]
+    path = tmp_path / "m.jsonl"
+    path.write_text("\n".join(json.dumps({"duration": 1} | line) for line in lines))
+    [split] = read_splits([str(path)])
+    assert split.utterances == read_manifest(path, check_files=False)
+    assert split.lines == [1, 2, 3, 4, 5]
+    assert [u.id for u in split.utterances] == ["a", "a-2", "a-3", "f", "f-2"]
 
 
 @pytest.mark.parametrize(

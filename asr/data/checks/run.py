@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -117,8 +118,8 @@ def check_splits(
     """
     needs = needs or Needs()
     utterances = [utterance for split in splits for utterance in split.utterances]
-    results = examine_all(utterances, read, needs.sample_rate, jobs, progress)
-    examined = [[next(results) for _ in split.utterances] for split in splits]
+    results = iter(list(examine_all(utterances, read, needs.sample_rate, jobs, progress)))
+    examined = [list(islice(results, len(split.utterances))) for split in splits]
     found: dict[str, list[Problem]] = {split.path: list(split.problems) for split in splits}
     for split, of_split in zip(splits, examined, strict=True):
         for i, (utterance, result) in enumerate(zip(split.utterances, of_split, strict=True)):

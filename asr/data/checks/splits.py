@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from asr.data.checks.problems import Problem, make_problem
 
 # `read_manifest` refuses a manifest as a whole; here every other line of it is still checked.
 from asr.data.manifest import _parse as parse_line
-from asr.data.manifest import _with_ids as with_ids
 from asr.types import Utterance
 
 
@@ -99,5 +99,20 @@ def _read(path: str, name: str) -> Split:
         )
     if not split.utterances and not split.problems:
         report("manifest", "no utterances in this manifest; it needs one JSON object a line", 0)
-    split.utterances[:] = with_ids(split.utterances, set(line_of_id))
+    split.utterances[:] = _name_the_nameless(split.utterances, set(line_of_id))
     return split
+
+
+def _name_the_nameless(utterances: Sequence[Utterance], taken: set[str]) -> Iterator[Utterance]:
+    """Call utterances without an id after their files, as `read_manifest` does."""
+    count: dict[str, int] = {}
+    for utterance in utterances:
+        if not utterance.id:
+            path = re.sub(r":\d+$", "", utterance.features_filepath or utterance.audio_filepath or "")
+            name = stem = Path(path).stem
+            while name in taken:
+                count[stem] = count.get(stem, 1) + 1
+                name = f"{stem}-{count[stem]}"
+            taken.add(name)
+            utterance = replace(utterance, id=name)
+        yield utterance
