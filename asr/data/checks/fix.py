@@ -55,7 +55,8 @@ def write_fixed(
     """Write a cleaned manifest for each split, and the lists of what was left out and corrected.
 
     Lines with errors are left out, and those with warnings of the kinds `drop`. Corrected are durations that
-    are not the file's, Unicode's form, white space and invisible characters.
+    are not the file's, Unicode's form, white space and invisible characters. What is written passes the
+    check, but for letters of an alphabet learnt from the training split that only lines left out had.
 
     Parameters
     ----------
@@ -125,7 +126,6 @@ def _fix(
                 faults += check_spelling(changed, needs.normalizer, needs.tokenizer, needs.output_length)
         else:
             faults = problems[line]
-        # One id may have a line that is kept and others that are not: they have no utterance.
         grounds = [p for p in faults if p.severity == "error" or p.kind in drop]
         if utterance is None or grounds:
             reasons.update({p.kind for p in grounds})

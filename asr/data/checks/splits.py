@@ -44,7 +44,8 @@ class Split:
         """0 for a training split, 1 for dev, 2 for test, by the name of the manifest or of its folder."""
         path = Path(self.path)
         for name in (path.name.lower(), path.parent.name.lower()):
-            for rank, words in enumerate((("train",), ("dev", "val"), ("test", "eval"))):
+            # "val" is a part of "eval".
+            for rank, words in ((0, ("train",)), (2, ("test", "eval")), (1, ("dev", "val"))):
                 if any(word in name for word in words):
                     return rank
         return 1
