@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -91,21 +90,28 @@ def _pool(jobs: int) -> Iterator[Callable[..., Future[list[Examined]]]]:
     # Not forked: this process may have threads, of torch and of progress bars.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_ignore_interrupts)
-    is_main = threading.current_thread() is threading.main_thread()
 
     def submit(*call: object) -> Future[list[Examined]]:
-        # A process inherits what is ignored, so none dies of Ctrl-C before it has begun.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN) if is_main else None
-        try:
+        with _interrupts_held():
             return pool.submit(*call)  # type: ignore[arg-type]
-        finally:
-            if is_main:
-                signal.signal(signal.SIGINT, before)
 
     try:
         yield submit
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Let Ctrl-C wait. Processes that begin meanwhile never hear of it: they inherit what is held back."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _ignore_interrupts() -> None:
