@@ -125,13 +125,26 @@ def recognize_utterances(
         for b, (index, utterance, reference) in enumerate(
             zip(batch.indices, batch.utterances, batch.references, strict=True)
         ):
-            tokens = torch.tensor([_spell(recognizer, reference)], device=log_probs.device)
-            loss = ctc_loss(
-                log_probs[b : b + 1], lengths[b : b + 1], tokens, torch.tensor([tokens.shape[1]])
-            ).item()
+            loss, num_tokens = reference_loss(recognizer, log_probs[b], lengths[b], reference)
             yield Recognized(
-                index, utterance, reference, hypotheses[b], tokens.shape[1], loss, tuple(candidates[b])
+                index, utterance, reference, hypotheses[b], num_tokens, loss, tuple(candidates[b])
             )
+
+
+def reference_loss(recognizer: Recognizer, log_probs: Tensor, length: Tensor, text: str) -> tuple[float, int]:
+    """Return the negative log-probability of a normalised text, nats, and how many tokens it has.
+
+    Words that the model has no tokens for are left out. Infinite if the text does not fit its frames.
+
+    Parameters
+    ----------
+    log_probs : Tensor, float32, (T, V)
+    length : Tensor, int64, ()
+    """
+    tokens = torch.tensor([_spell(recognizer, text)], device=log_probs.device)
+    num_tokens = tokens.shape[1]
+    loss = ctc_loss(log_probs[None], length[None], tokens, torch.tensor([num_tokens]))
+    return loss.item(), num_tokens
 
 
 def _spell(recognizer: Recognizer, text: str) -> list[int]:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from asr.build import build
-from asr.data.check import Depth, Problem, check_utterances, ctc_min_frames
+from asr.data.checks.problems import Problem
+from asr.data.checks.utterances import Depth, check_utterances, ctc_min_frames
 from asr.data.collate import pad
 from asr.decoding.base import Decoder
 from asr.features import FrontEnd
@@ -133,7 +134,7 @@ class Recognizer(nn.Module):
         return self.model.output_length(num_frames) >= ctc_min_frames(tokens)
 
     def problems(self, utterances: Sequence[Utterance], read: Depth = "headers") -> list[Problem]:
-        """List what is wrong with utterances for this model; see `asr.data.check.check_utterances`."""
+        """List what is wrong with utterances for this model; see `check_utterances` in `asr.data.checks`."""
         return check_utterances(
             utterances,
             normalizer=self.normalizer,

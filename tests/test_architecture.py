@@ -28,6 +28,7 @@ LAYERS = [
         "results",
         "quantize",
         "run_report",
+        "suspects",
         "training",
         "transcribe",
         "writers",

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 def evaluate_manifest(recognizer: Recognizer, manifest: Path, output_dir: Path, nbest: int = 0) -> Evaluation:
     """Decode and score a manifest with a progress bar."""
     from asr.cli.progress import seconds_bar
-    from asr.data.check import summarize
+    from asr.data.checks.problems import summarize
     from asr.data.manifest import read_manifest
     from asr.errors import DataError
     from asr.evaluation import evaluate

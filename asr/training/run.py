@@ -10,7 +10,7 @@ import yaml
 
 from asr.augment import Augmentation
 from asr.build import build
-from asr.data.check import ctc_min_frames
+from asr.data.checks.utterances import ctc_min_frames
 from asr.data.collate import pad
 from asr.data.dataset import read_in_batches
 from asr.data.manifest import read_manifest
