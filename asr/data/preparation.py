@@ -79,7 +79,7 @@ def read_durations(
     left_out: LeftOut,
     progress: Callable[[int, int], object] | None = None,
 ) -> list[Utterance]:
-    """Return the utterances with the durations that their files' headers say.
+    """Return the utterances, those of duration 0 with what their file's header says.
 
     The headers are read by several threads at a time: it is mostly waiting, for the disk and in
     libsndfile. Files that cannot be read, or are too short to be, are put into `left_out`.
@@ -87,15 +87,20 @@ def read_durations(
     Parameters
     ----------
     utterances : sequence of Utterance
-        Of one whole file each; their own durations do not count.
+        Of duration 0 if they are a whole file each whose duration is not known.
     progress : callable, optional
-        Called with the number of files read and of all.
+        Called with the number of headers read and of all.
     """
     found = []
+    unknown = [utterance.audio_filepath for utterance in utterances if not utterance.duration]
     executor = ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1)))
     try:
-        results = executor.map(_duration, [utterance.audio_filepath for utterance in utterances])
-        for done, (utterance, (seconds, problem)) in enumerate(zip(utterances, results, strict=True), 1):
+        results = enumerate(executor.map(_duration, unknown), 1)
+        for utterance in utterances:
+            if utterance.duration:
+                found.append(utterance)
+                continue
+            done, (seconds, problem) = next(results)
             if problem:
                 left_out.add(utterance.audio_filepath or "", "unreadable", problem)
             elif seconds < _MIN_SECONDS:
@@ -103,7 +108,7 @@ def read_durations(
             else:
                 found.append(replace(utterance, duration=seconds))
             if progress is not None:
-                progress(done, len(utterances))
+                progress(done, len(unknown))
     finally:
         executor.shutdown(cancel_futures=True)
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from asr.data.archives import unpacked_archive
@@ -46,7 +45,7 @@ def prepare(
 
     Raises
     ------
-    DataError
+    ConfigError, DataError
     """
     if train_on not in ("train", "validated"):
         raise ConfigError(f"train_on: {train_on!r} is neither train nor validated")
@@ -62,17 +61,12 @@ def prepare(
     if train_on == "validated":
         held_out = {u.speaker for split in ("dev", "test") for u in splits[split]}
         splits[train_on] = [u for u in splits[train_on] if u.speaker not in held_out]
-    unknown = [u for split in splits.values() for u in split if not u.duration]
-    read = {u.id: u.duration for u in read_durations(unknown, left_out, progress)}
+    splits = {split: read_durations(chosen, left_out, progress) for split, chosen in splits.items()}
     for split, utterances in splits.items():
-        known = [
-            replace(u, duration=u.duration or read[u.id]) for u in utterances if u.duration or u.id in read
-        ]
-        if not known:
-            raise DataError(
-                f"{corpus / split}.tsv: no recordings to use ({left_out}); unpack the archive again"
-            )
-        write_manifest(output_dir / lang / f"{split}.jsonl", known)
+        if not utterances:
+            raise DataError(f"{corpus / split}.tsv: no recordings to use ({left_out}); unpack it again")
+    for split, utterances in splits.items():
+        write_manifest(output_dir / lang / f"{split}.jsonl", utterances)
     left_out.write(output_dir / lang / "left_out.tsv", note)
 
 

@@ -84,14 +84,8 @@ def prepare(
         for split, part in SILENCE_PARTS.items():
             splits[split] = _twelve_classes(splits[split], noises, part, split, rng)
         splits["test"] = list(_read_test_set(output_dir, archive, left_out, progress, note))
-    files = [u for split in splits.values() for u in split if not u.duration]
-    durations = {u.audio_filepath: u.duration for u in read_durations(files, left_out, progress)}
     for split, utterances in splits.items():
-        known = [
-            u if u.duration else replace(u, duration=durations[u.audio_filepath])
-            for u in utterances
-            if u.duration or u.audio_filepath in durations
-        ]
+        known = read_durations(utterances, left_out, progress)
         write_manifest(output_dir / str(task) / f"{split}.jsonl", known)
     write_manifest(output_dir / "noise.jsonl", noises)
     left_out.write(output_dir / str(task) / "left_out.tsv", note)

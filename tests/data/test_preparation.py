@@ -42,8 +42,10 @@ def test_durations_come_in_order_and_bad_files_are_left_out(tmp_path):
     (tmp_path / "7.flac").write_bytes(b"")
     (tmp_path / "8.wav").unlink()
     audio.save(tmp_path / "9.flac", np.zeros(10), 8000)
+    utterances.insert(3, Utterance(id="known", duration=1.0, audio_filepath="not opened"))
     left_out, calls = LeftOut(), []
     found = read_durations(utterances, left_out, lambda *count: calls.append(count))
+    assert found.pop(3) is utterances[3]
     assert [(u.id, u.duration) for u in found] == [
         (str(n), pytest.approx(0.1 + n / 80)) for n in range(40) if n not in (7, 8, 9)
     ]

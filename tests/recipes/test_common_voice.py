@@ -164,7 +164,7 @@ def test_releases_before_the_fourth_name_clips_without_suffix(corpus, tmp_path):
         ),
         ("twice", {"lang": "de"}, DataError, "has de 2 times; give --archive one of them, as .*de"),
         ("header", {"lang": "de"}, DataError, "train.tsv:1: no column client_id; unpack the archive again"),
-        ("empty", {"lang": "de"}, DataError, "dev.tsv: no recordings to use .*unpack the archive again"),
+        ("empty", {"lang": "de"}, DataError, "dev.tsv: no recordings to use .*unpack it again"),
     ],
 )
 def test_what_cannot_be_used_is_one_clear_error(corpus, tmp_path, spoil, options, error, message):
