@@ -28,7 +28,8 @@ COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go
 UNKNOWN, SILENCE, SHARE = "unknown", "silence", 0.1
 # Which stretch of each noise file is silence for which split.
 SILENCE_PARTS = {"train": (0.0, 0.8), "dev": (0.8, 1.0)}
-# Files of the test archive may carry their word or a second suffix; a speaker is known by a hash.
+# A speaker is known by a hash. Files of the test archive may carry their word or a second suffix, and silence
+# has no speaker.
 NAME = re.compile(r"(?:.*_)?(?P<speaker>[0-9a-f]+)_nohash_(?P<number>\d+)(?:\.wav)?")
 
 
@@ -83,7 +84,7 @@ def prepare(
         rng = np.random.default_rng(0)
         for split, part in SILENCE_PARTS.items():
             splits[split] = _twelve_classes(splits[split], noises, part, split, rng)
-        splits["test"] = list(_read_test_set(output_dir, archive, left_out, progress, note))
+        splits["test"] = list(_read_test_set(output_dir, archive, progress, note))
     for split, utterances in splits.items():
         known = read_durations(utterances, left_out, progress)
         write_manifest(output_dir / str(task) / f"{split}.jsonl", known)
@@ -99,7 +100,7 @@ def _read_splits(corpus: Path, left_out: LeftOut) -> dict[str, list[Utterance]]:
             split_of[line] = split
     splits: dict[str, list[Utterance]] = {"train": [], "dev": [], "test": []}
     for folder in sorted(p for p in corpus.iterdir() if p.is_dir() and p.name[0] not in "._"):
-        for utterance in _read_word(folder, folder.name, left_out):
+        for utterance in _read_word(folder, folder.name):
             name = f"{folder.name}/{Path(utterance.audio_filepath or '').name}"
             splits[split_of.pop(name, "train")].append(utterance)
     for name in split_of:
@@ -112,25 +113,22 @@ def _read_splits(corpus: Path, left_out: LeftOut) -> dict[str, list[Utterance]]:
     return splits
 
 
-def _read_word(folder: Path, text: str, left_out: LeftOut) -> Iterator[Utterance]:
+def _read_word(folder: Path, text: str) -> Iterator[Utterance]:
     """Yield the recordings of a folder, whose text is the same for all."""
-    for path in sorted(folder.glob("*.wav")):
+    for path in sorted(folder.glob("[!.]*.wav")):
         name = NAME.fullmatch(path.stem)
-        if name is None:
-            left_out.add(path, "without a speaker in its name")
-            continue
         yield Utterance(
             id=f"{folder.name}-{path.name.removesuffix('.wav')}",
             duration=0.0,
             text=text,
             audio_filepath=str(path.absolute()),
-            speaker=name["speaker"],
+            speaker=name["speaker"] if name else None,
             lang="en",
         )
 
 
 def _read_noises(folder: Path) -> Iterator[Utterance]:
-    for path in sorted(folder.glob("*.wav")):
+    for path in sorted(folder.glob("[!.]*.wav")):
         yield Utterance(
             id=path.stem, duration=audio.info(path).duration, audio_filepath=str(path.absolute()), lang="zxx"
         )
@@ -161,7 +159,6 @@ def _twelve_classes(
 def _read_test_set(
     output_dir: Path,
     archive: Path | None,
-    left_out: LeftOut,
     progress: Callable[[int, int], object] | None,
     note: Callable[[str], object] | None,
 ) -> Iterator[Utterance]:
@@ -181,4 +178,4 @@ def _read_test_set(
             f"{folder}: expected the folders {', '.join(texts)}; delete it and fetch {TEST_ARCHIVE} again"
         )
     for name, text in texts.items():
-        yield from _read_word(corpus / name, text, left_out)
+        yield from _read_word(corpus / name, text)
