@@ -41,6 +41,8 @@ class LeftOut:
         self._reasons.setdefault(reason, []).append(" ".join(line.splitlines()))
 
     def __str__(self) -> str:
+        if not self:
+            return "nothing left out"
         counts = ", ".join(f"{len(lines)} {reason}" for reason, lines in self._reasons.items())
         return f"{len(self)} left out ({counts})"
 

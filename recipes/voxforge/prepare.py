@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from asr.data.archives import unpack, unpacked_archive
+from asr.data.archives import unpacked_archive
 from asr.data.manifest import write_manifest
 from asr.data.preparation import LeftOut, read_durations
+from asr.data.unpacking import remove_leftovers, unpack
 from asr.errors import ConfigError, DataError
 from asr.types import Utterance
 
@@ -101,8 +101,6 @@ def _find_submissions(
             found[path.parent.name] = path.parent
         elif path.name.endswith(SUFFIXES) and path.is_file():
             archives.append(path)
-    for left in unpacked.glob(".*.unpacking"):  # by a run that was killed
-        shutil.rmtree(left, ignore_errors=True)
     executor = ThreadPoolExecutor(os.cpu_count())
     try:
         unpacking = executor.map(lambda path: _unpack(path, unpacked), archives)
@@ -123,10 +121,14 @@ def _find_submissions(
 
 
 def _unpack(archive: Path, unpacked: Path) -> Path | DataError:
-    stem = archive.name.removesuffix(".tgz").removesuffix(".tar.gz")
+    """Return the folder of what was unpacked, or what is wrong with the archive."""
+    folder = unpacked / archive.name.removesuffix(".tgz").removesuffix(".tar.gz")
+    remove_leftovers(folder)
     try:
-        return unpack(archive, unpacked / stem)
+        return unpack(archive, folder)
     except DataError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:
+            raise  # a full disk or a folder that cannot be written, not a fault of this archive
         return error
 
 

@@ -6,17 +6,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from asr.data.archives import unpacked_archive
+from asr.data.archives import openslr, unpacked_archive
 from asr.data.manifest import write_manifest
 from asr.data.preparation import LeftOut, read_durations
 from asr.errors import ConfigError, DataError
 from asr.types import Utterance
 
 ARCHIVE = "waves_yesno.tar.gz"
-URLS = tuple(
-    f"https://{host}/resources/1/{ARCHIVE}"
-    for host in ("www.openslr.org", "us.openslr.org", "openslr.elda.org")
-)
 SHA256 = "c3f49e0cca421f96b75b41640749167b52118f232498667ca7a5f9416aef8e73"
 WORDS = {"0": "no", "1": "yes"}
 NAME = re.compile(r"[01](_[01]){7}")  # what is said, word by word
@@ -54,7 +50,13 @@ def prepare(
     if split not in ("alternate", "halves"):
         raise ConfigError(f"split: {split!r} is neither alternate nor halves")
     folder = unpacked_archive(
-        [ARCHIVE], output_dir, archive=archive, urls=URLS, sha256=SHA256, progress=progress, note=note
+        [ARCHIVE],
+        output_dir,
+        archive=archive,
+        urls=openslr(1, ARCHIVE),
+        sha256=SHA256,
+        progress=progress,
+        note=note,
     )
     files = sorted((p for p in folder.rglob("*.wav") if NAME.fullmatch(p.stem)), key=lambda p: p.stem)
     if len(files) != NUM_RECORDINGS:

@@ -10,7 +10,7 @@ from asr.cli.config import load_prepare
 from asr.data.manifest import read_manifest
 from asr.errors import ConfigError, DataError
 from recipes.speech_commands.prepare import COMMANDS
-from tests.recipes.standin import ROOT, pack, run_recipe, speak
+from tests.recipes.standin import pack, recipe_yamls, run_recipe, speak
 
 SPEAKERS = ("004ae714", "0132a06d", "00f0204f", "0135f3f2")
 
@@ -96,10 +96,10 @@ def test_12_classes_have_other_words_and_noise_and_the_test_archive(archives, tm
         assert unknown.id.split("-")[0] in ("bed", "tree")
 
 
-@pytest.mark.parametrize(("yaml", "task"), [("blstm", 35), ("bgru", 12)])
-def test_the_recipe_runs(yaml, task, archives, tmp_path):
-    path = ROOT / "recipes/speech_commands" / f"{yaml}.yaml"
-    run = run_recipe(path, tmp_path, archive=archives, overrides=[f"task={task}"])
+@pytest.mark.parametrize("yaml", recipe_yamls("speech_commands"), ids=lambda path: path.stem)
+def test_the_recipe_runs(yaml, archives, tmp_path):
+    task = {"blstm": 35, "bgru": 12}[yaml.stem]
+    run = run_recipe(yaml, tmp_path, archive=archives, overrides=[f"task={task}"])
     assert run.wer["test"]["num_words"] == len(run.manifests["test"])
     assert run.config["augment"]["noise"]["files"] == str(tmp_path / "data" / "noise.jsonl")
 

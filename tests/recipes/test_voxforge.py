@@ -123,7 +123,7 @@ def test_an_interrupted_preparation_goes_on(corpus, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         prepare(tmp_path / "data", archive=corpus, progress=stop, **SHARES)
     assert not list((tmp_path / "data").glob("*.jsonl"))
-    (tmp_path / "data" / "submissions" / ".x.unpacking").mkdir()
+    (tmp_path / "data" / "submissions" / ".jon-20090101-abc.x.unpacking").mkdir()
     prepare(tmp_path / "data", archive=corpus, **SHARES)
     assert not list((tmp_path / "data" / "submissions").glob(".*"))
     for split, utterances in read(tmp_path / "whole").items():
@@ -153,3 +153,7 @@ def test_what_cannot_be_used_is_one_clear_error(corpus, tmp_path):
         DataError, match=r"expected VoxForge, but it has no submissions as .*; give --archive"
     ):
         prepare(tmp_path / "data", archive=tmp_path / "empty")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "submissions").write_text("in the way")
+    with pytest.raises(DataError, match="cannot be unpacked there"):
+        prepare(tmp_path / "full", archive=corpus, **SHARES)
