@@ -96,7 +96,7 @@ def _find_submissions(
     """Unpack what is packed, several archives at a time; return the folders of all submissions."""
     found = {}
     archives = []
-    for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
+    for path in sorted(folder.rglob("*")):
         if path.name == "etc" and path.is_dir() and any((path.parent / n).is_dir() for n in AUDIO_FOLDERS):
             found[path.parent.name] = path.parent
         elif path.name.endswith(SUFFIXES) and path.is_file():
@@ -168,7 +168,7 @@ def _read_texts(etc: Path) -> tuple[dict[str, str], dict[str, str]]:
     for kind in PROMPTS:
         for line in _read_lines(files.get(kind)):
             # ann-20090101-abc/mfc/a0012 IT SEEMED THE ORDAINED ORDER, or a0012 alone
-            name, _, text = line.strip().partition(" ")
+            name, _, text = line.strip().replace("\t", " ").partition(" ")
             name = re.sub(r"\.(wav|flac|mfc)$", "", re.split(r"[/\\]", name)[-1])
             if text.strip():
                 prompts.setdefault(name, text.strip())
