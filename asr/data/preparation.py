@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+import signal
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from asr.types import Utterance
 
 # Shorter audio cannot be read; see asr.audio.
 _MIN_SECONDS = 0.025
+# From so many headers on, a second's work, processes are started for them.
+_MANY = 3000
 
 
 class LeftOut:
@@ -83,8 +87,8 @@ def read_durations(
 ) -> list[Utterance]:
     """Return the utterances, those of duration 0 with what their file's header says.
 
-    The headers are read by several threads at a time: it is mostly waiting, for the disk and in
-    libsndfile. Files that cannot be read, or are too short to be, are put into `left_out`.
+    Many headers are read by several processes. Files that cannot be read, or are too short to be, are put
+    into `left_out`.
 
     Parameters
     ----------
@@ -93,27 +97,42 @@ def read_durations(
     progress : callable, optional
         Called with the number of headers read and of all.
     """
-    found = []
+    found, done = [], 0
     unknown = [utterance.audio_filepath for utterance in utterances if not utterance.duration]
-    executor = ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1)))
-    try:
-        results = enumerate(executor.map(_duration, unknown), 1)
+    with closing(_durations(unknown)) as results:
         for utterance in utterances:
             if utterance.duration:
                 found.append(utterance)
                 continue
-            done, (seconds, problem) = next(results)
+            seconds, problem = next(results)
             if problem:
                 left_out.add(utterance.audio_filepath or "", "unreadable", problem)
             elif seconds < _MIN_SECONDS:
                 left_out.add(utterance.audio_filepath or "", "shorter than 25 ms")
             else:
                 found.append(replace(utterance, duration=seconds))
+            done += 1
             if progress is not None:
                 progress(done, len(unknown))
-    finally:
-        executor.shutdown(cancel_futures=True)
     return found
+
+
+def _durations(paths: Sequence[str | None]) -> Generator[tuple[float, str], None, None]:
+    """Yield what `_duration` says of each file."""
+    if len(paths) < _MANY:
+        yield from map(_duration, paths)
+        return
+    # Threads would wait for each other: of the time for a header that is in memory, most is Python's. Not
+    # forked, because a parent with threads (progress bar, torch) must not be. Ctrl-C is the parent's alone.
+    pool = ProcessPoolExecutor(
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    )
+    try:
+        yield from pool.map(_duration, paths, chunksize=100)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _duration(path: str | None) -> tuple[float, str]:

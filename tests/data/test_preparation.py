@@ -32,7 +32,9 @@ def test_a_list_that_cannot_be_written_is_named(tmp_path):
         left_out.write(tmp_path / "file" / "left_out.tsv")
 
 
-def test_durations_come_in_order_and_bad_files_are_left_out(tmp_path):
+@pytest.mark.parametrize("many", [3000, 10], ids=["one process", "several"])
+def test_durations_come_in_order_and_bad_files_are_left_out(many, tmp_path, monkeypatch):
+    monkeypatch.setattr("asr.data.preparation._MANY", many)
     rng = np.random.default_rng(0)
     utterances = []
     for number in range(40):
@@ -53,7 +55,9 @@ def test_durations_come_in_order_and_bad_files_are_left_out(tmp_path):
     assert str(left_out) == "3 left out (2 unreadable, 1 shorter than 25 ms)"
 
 
-def test_an_interruption_reads_no_further(tmp_path):
+@pytest.mark.parametrize("many", [3000, 10], ids=["one process", "several"])
+def test_an_interruption_reads_no_further(many, tmp_path, monkeypatch):
+    monkeypatch.setattr("asr.data.preparation._MANY", many)
     path = tmp_path / "a.wav"
     audio.save(path, np.full(800, 0.1), 8000)
 
