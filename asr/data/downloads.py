@@ -79,6 +79,10 @@ def download(
     DataError
         No mirror has the file, all content is wrong, or the disk is full.
     """
+    if not urls:
+        raise DataError(
+            f"{target.name}: not found, and nobody offers it for download; give its path with --archive"
+        )
     check_room(target, (size or 0) * reserve - gathered(target))
     part = Part(target, pinned=bool(digests))
     mirrors = [_Mirror(url) for url in urls]
@@ -125,8 +129,7 @@ def download(
     kept = f"; what came is kept in {part.path}" if part.length else ""
     remedy = f"try again later, or fetch {urls[0]} yourself" if urls else "fetch it yourself"
     raise DataError(
-        f"{target.name} could not be downloaded ({reasons or 'no address known'}){kept}; {remedy} and give "
-        f"its path with --archive"
+        f"{target.name} could not be downloaded ({reasons}){kept}; {remedy} and give its path with --archive"
     )
 
 

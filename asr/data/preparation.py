@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from asr import audio
-from asr.errors import AudioError, DataError
+from asr.data.headers import probe
+from asr.errors import DataError
 from asr.files import atomic_write
 from asr.types import Utterance
 
 # Shorter audio cannot be read; see asr.audio.
 _MIN_SECONDS = 0.025
-# From so many headers on, a second's work, processes are started for them.
-_MANY = 3000
 
 
 class LeftOut:
@@ -98,8 +93,8 @@ def read_durations(
         Called with the number of headers read and of all.
     """
     found, done = [], 0
-    unknown = [utterance.audio_filepath for utterance in utterances if not utterance.duration]
-    with closing(_durations(unknown)) as results:
+    unknown = [utterance.audio_filepath or "" for utterance in utterances if not utterance.duration]
+    with closing(probe(unknown)) as results:
         for utterance in utterances:
             if utterance.duration:
                 found.append(utterance)
@@ -115,33 +110,6 @@ def read_durations(
             if progress is not None:
                 progress(done, len(unknown))
     return found
-
-
-def _durations(paths: Sequence[str | None]) -> Generator[tuple[float, str], None, None]:
-    """Yield what `_duration` says of each file."""
-    if len(paths) < _MANY:
-        yield from map(_duration, paths)
-        return
-    # Threads would wait for each other: of the time for a header that is in memory, most is Python's. Not
-    # forked, because a parent with threads (progress bar, torch) must not be. Ctrl-C is the parent's alone.
-    pool = ProcessPoolExecutor(
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_IGN),
-    )
-    try:
-        yield from pool.map(_duration, paths, chunksize=100)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _duration(path: str | None) -> tuple[float, str]:
-    """Return the duration in seconds, or the problem of a file that cannot be read."""
-    assert path is not None
-    try:
-        return audio.info(path).duration, ""
-    except AudioError as error:
-        return 0.0, str(error)
 
 
 def find_folders(root: Path, names: Sequence[str], *, depth: int = 3) -> Iterator[Path]:

@@ -34,7 +34,7 @@ def test_a_list_that_cannot_be_written_is_named(tmp_path):
 
 @pytest.mark.parametrize("many", [3000, 10], ids=["one process", "several"])
 def test_durations_come_in_order_and_bad_files_are_left_out(many, tmp_path, monkeypatch):
-    monkeypatch.setattr("asr.data.preparation._MANY", many)
+    monkeypatch.setattr("asr.data.headers._MANY", many)
     rng = np.random.default_rng(0)
     utterances = []
     for number in range(40):
@@ -57,7 +57,7 @@ def test_durations_come_in_order_and_bad_files_are_left_out(many, tmp_path, monk
 
 @pytest.mark.parametrize("many", [3000, 10], ids=["one process", "several"])
 def test_an_interruption_reads_no_further(many, tmp_path, monkeypatch):
-    monkeypatch.setattr("asr.data.preparation._MANY", many)
+    monkeypatch.setattr("asr.data.headers._MANY", many)
     path = tmp_path / "a.wav"
     audio.save(path, np.full(800, 0.1), 8000)
 

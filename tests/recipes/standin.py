@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import json
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,9 +36,9 @@ import numpy as np
 
 from asr.cli.config import load_config
 from asr.cli.main import main
+from asr.data.espeak import ACCENTS, SAMPLE_RATE, VARIANTS, open_espeak
 from asr.data.manifest import read_manifest
 from asr.types import Utterance
-from recipes.digits.prepare import ACCENTS, SAMPLE_RATE, VARIANTS, Espeak, _find_espeak, _link_english
 
 ROOT = Path(__file__).parents[2]
 SENTENCES = (
@@ -80,10 +79,8 @@ def speak(text: str, voice: int = 0, sample_rate: int = SAMPLE_RATE) -> np.ndarr
     """Return speech (N,), float64 in [-1, 1]: quick, in one of many voices, with 0.1 s of silence around."""
     import soxr
 
-    library, data = _find_espeak()
     variants = VARIANTS["train"]
-    with tempfile.TemporaryDirectory() as folder:
-        espeak = Espeak(library, _link_english(data, Path(folder) / "espeak-ng-data"))
+    with open_espeak() as espeak:
         samples = espeak.speak(
             text,
             accent=ACCENTS[voice % len(ACCENTS)],

@@ -194,5 +194,5 @@ def test_what_cannot_be_used_is_one_clear_error(corpus, tmp_path, spoil, options
 
 def test_without_the_corpus_there_is_nothing_to_download(tmp_path, monkeypatch):
     monkeypatch.delenv("ASR_ARCHIVES", raising=False)
-    with pytest.raises(DataError, match=r"no address known.*--archive"):
+    with pytest.raises(DataError, match=r"nobody offers it for download.*--archive"):
         load_prepare("timit")(tmp_path)
