@@ -30,6 +30,7 @@ except ImportError:  # no POSIX
 _PART = re.compile(r"(.+):(\d+):(\d+)", re.DOTALL)
 _CHUNK = 1 << 22
 _ATTEMPTS = 4
+_MARKS = ("size", "ETag", "etag", "mtime", "LastModified", "last_modified", "created")
 _MAX_OPEN = 128
 
 
@@ -188,6 +189,32 @@ def cache_limit() -> int:
     return limit
 
 
+def version(address: str) -> str:
+    """Return what changes when a file does: its size and time, or what a remote file's server says of it.
+
+    Raises
+    ------
+    DataError
+        There is no such file.
+    """
+    if not is_remote(address):
+        try:
+            stat = os.stat(address)
+        except OSError as error:
+            raise _unreadable(address, error) from error
+        return f"{stat.st_size} {stat.st_mtime_ns}"
+    info = _info(address)
+    return " ".join(str(info.get(key)) for key in _MARKS)
+
+
+def _info(address: str) -> dict[str, Any]:
+    files, path = _file_system(address)
+    try:
+        return files.info(path)
+    except Exception as error:  # every protocol raises its own
+        raise _unreadable(address, error) from error
+
+
 def local_copy(address: str) -> Path:
     """Return a copy of a remote file, made if there is none yet.
 
@@ -203,19 +230,14 @@ def local_copy(address: str) -> Path:
         with contextlib.suppress(OSError):
             os.utime(known)
         return known
-    files, path = _file_system(address)
-    try:
-        info = files.info(path)
-    except Exception as error:  # every protocol raises its own
-        raise _unreadable(address, error) from error
-    marks = [str(info.get(key)) for key in ("size", "ETag", "etag", "mtime", "LastModified", "last_modified")]
-    digest = hashlib.sha256("\n".join([address, *marks]).encode()).hexdigest()[:32]
+    size = _info(address).get("size")
+    digest = hashlib.sha256(f"{address}\n{version(address)}".encode()).hexdigest()[:32]
     copies = cache_folder() / "copies"
-    copy = copies / f"{digest}-{os.path.basename(path)[-80:]}"
+    copy = copies / f"{digest}-{os.path.basename(address)[-80:]}"
     with locked(copies / f".{digest}.lock"):
         if not copy.exists():
-            _make_room(copies, int(info.get("size") or 0))
-            _download(address, info.get("size"), copy)
+            _make_room(copies, size or 0)
+            _download(address, size, copy)
     with contextlib.suppress(OSError):
         os.utime(copy)
     _known[address] = copy
