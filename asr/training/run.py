@@ -13,7 +13,7 @@ from asr.build import build
 from asr.data.check import ctc_min_frames
 from asr.data.collate import pad
 from asr.data.dataset import read_in_batches
-from asr.data.manifest import read_manifest
+from asr.data.manifest import durations, open_manifest, read_manifest
 from asr.errors import AsrError, DataError
 from asr.evaluation import BATCH_SECONDS
 from asr.files import atomic_write, make_folder
@@ -56,7 +56,7 @@ def train(config: dict[str, Any], monitor: Monitor, command: Sequence[str] = ())
 
 
 def _train(config: dict[str, Any], output_dir: Path, monitor: Monitor, command: Sequence[str]) -> Recognizer:
-    train_set = read_manifest(config["data"]["train"])
+    train_set = open_manifest(config["data"]["train"])
     dev_set = read_manifest(config["data"]["dev"])
     for name, utterances in (("train", train_set), ("dev", dev_set)):
         missing = [u.id for u in utterances if u.text is None or (name == "train" and not u.text.strip())]
@@ -100,6 +100,7 @@ def _train(config: dict[str, Any], output_dir: Path, monitor: Monitor, command: 
         augmentation=augmentation,
         seed=config["seed"],
         order=trainer.order,
+        shuffle_shards=trainer.shuffle_shards,
     )
     trainer.fit(
         task,
@@ -127,7 +128,7 @@ def make_recognizer(
     texts = [normalizer(u.text or "") for u in train_set]
     tokenizer = build(tokens) if tokens else choose_tokenizer(config["tokenizer"], texts, start)
     return Recognizer.from_config(
-        config | {"tokenizer": tokenizer.to_config()}, max_train_seconds=max(u.duration for u in train_set)
+        config | {"tokenizer": tokenizer.to_config()}, max_train_seconds=float(durations(train_set).max())
     )
 
 
