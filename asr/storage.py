@@ -129,10 +129,10 @@ class _OpenFiles:
 
     def __init__(self) -> None:
         self._descriptors: OrderedDict[str, int] = OrderedDict()
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
 
     def read(self, path: str, offset: int, length: int) -> bytes:
-        with self._lock:
+        with self.lock:
             descriptor = self._open(path)
             content = os.pread(descriptor, length, offset)
             while len(content) < length:  # the system may give less than was asked for, 2 GiB at most
@@ -143,7 +143,7 @@ class _OpenFiles:
         return content
 
     def advise(self, path: str) -> None:
-        with self._lock:
+        with self.lock:
             os.posix_fadvise(self._open(path), 0, 0, os.POSIX_FADV_WILLNEED)
 
     def _open(self, path: str) -> int:
@@ -159,9 +159,17 @@ class _OpenFiles:
 
 _files = _OpenFiles()
 _known: dict[str, Path] = {}
+_locks: dict[Path, threading.Lock] = {}
+
+
+def _forget_locks() -> None:
+    """In a forked process, whose other threads are gone with what they held."""
+    _files.lock = threading.Lock()
+    _locks.clear()
+
+
 if hasattr(os, "register_at_fork"):
-    # Another thread may hold the lock at the moment of a fork.
-    os.register_at_fork(after_in_child=lambda: setattr(_files, "_lock", threading.Lock()))
+    os.register_at_fork(after_in_child=_forget_locks)
 
 
 def cache_folder() -> Path:
@@ -306,24 +314,29 @@ def _make_room(copies: Path, wanted: int) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Let one process at a time do something; the others wait.
+    """Let one thread of one process at a time do something; the others wait.
+
+    The lock on the file is the process's own (POSIX record lock): it goes when the process does, and
+    processes that it started do not hold it.
 
     Raises
     ------
     DataError
         The lock's folder cannot be made or written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
-    except OSError as error:
-        raise DataError(
-            f"{path.parent}: cannot be written ({error.strerror}); set ASR_CACHE to a folder that can"
-        ) from error
-    with file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    with _locks.setdefault(path, threading.Lock()):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+")
+        except OSError as error:
+            raise DataError(
+                f"{path.parent}: cannot be written ({error.strerror}); choose a folder that can, for copies and "
+                "indexes with ASR_CACHE"
+            ) from error
+        with file:
+            if fcntl is not None:
+                fcntl.lockf(file, fcntl.LOCK_EX)
+            yield
 
 
 def expand(pattern: str) -> list[str]:
@@ -353,7 +366,11 @@ def _braces(text: str) -> list[str]:
         first, last = int(bounds[1]), int(bounds[2])
         if abs(last - first) > 1_000_000:
             raise DataError(f"{text}: the braces stand for more than a million files; check the numbers")
-        width = max(map(len, bounds.groups())) if any(b.startswith("0") and len(b) > 1 for b in bounds.groups()) else 0
+        width = (
+            max(map(len, bounds.groups()))
+            if any(b.startswith("0") and len(b) > 1 for b in bounds.groups())
+            else 0
+        )
         step = 1 if last >= first else -1
         options = [f"{number:0{width}}" for number in range(first, last + step, step)]
     else:
@@ -376,7 +393,9 @@ def _matches(pattern: str) -> list[str]:
 
 def natural_order(names: Iterable[str]) -> list[str]:
     """Sort names so that ``audio_2.tar`` stands before ``audio_10.tar``."""
-    return sorted(names, key=lambda name: [(len(p), p) if p.isdigit() else (0, p) for p in re.split(r"(\d+)", name)])
+    return sorted(
+        names, key=lambda name: [(len(p), p) if p.isdigit() else (0, p) for p in re.split(r"(\d+)", name)]
+    )
 
 
 def list_folder(folder: str) -> list[str] | None:
@@ -391,7 +410,11 @@ def list_folder(folder: str) -> list[str] | None:
         return sorted(os.listdir(folder)) if os.path.isdir(folder) else None
     files, path = _file_system(folder)
     try:
-        return sorted(os.path.basename(name.rstrip("/")) for name in files.ls(path, detail=False)) if files.isdir(path) else None
+        return (
+            sorted(os.path.basename(name.rstrip("/")) for name in files.ls(path, detail=False))
+            if files.isdir(path)
+            else None
+        )
     except Exception:  # a server that lists nothing; opening a file there says what is wrong
         return None
 
@@ -414,7 +437,9 @@ def _file_system(address: str) -> tuple[Any, str]:
         return url_to_fs(address)
     except (ValueError, ImportError) as error:
         reason = " ".join(str(error).split())
-        raise DataError(f"{address}: cannot be opened ({reason}); install the package that knows it") from error
+        raise DataError(
+            f"{address}: cannot be opened ({reason}); install the package that knows it"
+        ) from error
 
 
 def _unreadable(address: str, error: BaseException) -> DataError:

@@ -142,7 +142,9 @@ def encode(samples: np.ndarray, sample_rate: int, kind: Literal["wav", "flac"]) 
     return content.getvalue()
 
 
-def load_channels(path: str | os.PathLike[str], offset: float, duration: float | None) -> tuple[np.ndarray, int]:
+def load_channels(
+    path: str | os.PathLike[str], offset: float, duration: float | None
+) -> tuple[np.ndarray, int]:
     """Read a part of a file as it is: all channels, at its own rate.
 
     Parameters

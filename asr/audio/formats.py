@@ -68,7 +68,9 @@ def open_sound_file(path: Path | bytes, name: str) -> sf.SoundFile | None:
         _check_length(name, file, head)
         if file.format == "MP3":
             count = (
-                _count_samples(io.BytesIO(path)) if isinstance(path, bytes) else _count_mp3_samples(path, size, modified)
+                _count_samples(io.BytesIO(path))
+                if isinstance(path, bytes)
+                else _count_mp3_samples(path, size, modified)
             )
             if count > file.frames + 10 * MP3_FRAME:
                 file.close()
@@ -110,7 +112,10 @@ def find_pcm16(head: bytes, size: int) -> tuple[int, int, int, int] | None:
         return None
     position, form = 12, None
     while position + 8 <= len(head):
-        name, length = head[position : position + 4], int.from_bytes(head[position + 4 : position + 8], "little")
+        name, length = (
+            head[position : position + 4],
+            int.from_bytes(head[position + 4 : position + 8], "little"),
+        )
         position += 8
         if name == b"fmt " and length >= 16 and position + 16 <= len(head):
             form = struct.unpack_from("<HHIIHH", head, position)

@@ -317,7 +317,9 @@ def _parse(line: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 (byte 0x{line[error.start]:02x}); convert the file to UTF-8") from error
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"not JSON ({_shown(line.decode().rstrip(chr(10)))}); write one JSON object a line") from error
+        raise ValueError(
+            f"not JSON ({_shown(line.decode().rstrip(chr(10)))}); write one JSON object a line"
+        ) from error
     if not isinstance(fields, dict):
         raise ValueError(f"not a JSON object ({_shown(fields)}); write one JSON object a line")
 

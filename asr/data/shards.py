@@ -77,12 +77,16 @@ def find_index(path: str) -> tuple[Path, str]:
     names = list_folder(path)
     if names is not None:
         if UNFINISHED_NAME in names:
-            raise DataError(f"{path}: not all shards are written; run the same 'asr pack' again, which goes on")
+            raise DataError(
+                f"{path}: not all shards are written; run the same 'asr pack' again, which goes on"
+            )
         chosen = next((name for name in (INDEX_NAME, NEMO_NAME) if name in names), None)
         if chosen is None:
             tars = natural_order(join(path, name) for name in names if name.endswith(".tar"))
             if not tars:
-                raise DataError(f"{path}: a folder without {INDEX_NAME} and .tar files; name a manifest in it")
+                raise DataError(
+                    f"{path}: a folder without {INDEX_NAME} and .tar files; name a manifest in it"
+                )
             return _index(tars, _webdataset_lines), ""
         path = join(path, chosen)
     elif path.endswith(".tar"):
@@ -105,7 +109,9 @@ def _address(path: str) -> str:
 def _index(files: list[str], lines: Any) -> Path:
     """Return the index of these files from the cache folder, or make it there."""
     sources = [*files, *(_nemo_tars(files[0]) if lines is _nemo_lines else [])]
-    digest = hashlib.sha256(repr([_LAYOUT, [(file, version(file)) for file in sources]]).encode()).hexdigest()[:32]
+    digest = hashlib.sha256(
+        repr([_LAYOUT, [(file, version(file)) for file in sources]]).encode()
+    ).hexdigest()[:32]
     path = cache_folder() / "indexes" / f"{digest}.jsonl"
     with locked(path.with_suffix(".lock")):
         if not path.exists():
@@ -243,9 +249,7 @@ def _is_of_nemo(file: Path, folder: str) -> bool:
     with contextlib.suppress(OSError, ValueError), file.open("rb") as lines:
         first = json.loads(lines.readline())
         path = first["audio_filepath"] if isinstance(first, dict) and "shard_id" in first else None
-        return (
-            isinstance(path, str) and parse_part(path) is None and not os.path.isfile(join(folder, path))
-        )
+        return isinstance(path, str) and parse_part(path) is None and not os.path.isfile(join(folder, path))
     return False
 
 
@@ -257,7 +261,9 @@ def _nemo_records(path: str) -> Iterator[tuple[int, dict[str, Any] | None]]:
             try:
                 fields = json.loads(line) if line.strip() else None
             except ValueError as error:
-                raise DataError(f"{path}:{number}: not JSON ({error}); write one JSON object a line") from error
+                raise DataError(
+                    f"{path}:{number}: not JSON ({error}); write one JSON object a line"
+                ) from error
             if fields is not None and not (
                 isinstance(fields, dict)
                 and isinstance(fields.get("shard_id"), int)
