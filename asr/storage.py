@@ -1,9 +1,10 @@
-"""Bytes at an address: a file, a part of one, or either behind an fsspec address (``s3://``, ``https://`` ...).
+"""Bytes at an address: a file, a part of one, or either behind an fsspec address such as ``s3://``.
 
 A part is written ``FILE:offset:length`` in bytes, as fairseq's manifests of speech name what lies in an
-uncompressed container; so a recording in a tar file is named as any other. Remote files are copied whole, read
-in sequence, into a folder of this machine that all its processes share, and the ones used longest ago make
-room for others. So what is read again and again costs the network once, and no reader knows the difference.
+uncompressed container; so a recording in a tar file is named as any other. Remote files are copied whole,
+read in sequence, into a folder of this machine that all its processes share, and the ones used longest ago
+make room for others. So what is read again and again costs the network once, and no reader knows the
+difference.
 """
 
 from __future__ import annotations
@@ -102,8 +103,8 @@ def read_part(part: Part) -> bytes:
         raise _unreadable(part.file, error) from error
     if len(content) < part.length:
         raise DataError(
-            f"{part.file}: ends before byte {part.offset + part.length}, which its index names; copy the file "
-            "again, or make it and its index anew with 'asr pack'"
+            f"{part.file}: ends before byte {part.offset + part.length}, which its index names; copy the file"
+            " again, or make it and its index anew with 'asr pack'"
         )
     return content
 
@@ -270,8 +271,8 @@ def _download(address: str, size: int | None, copy: Path) -> None:
                     raise OSError(f"the connection ended after {target.tell()} of {size} bytes")
                 except _DiskError as error:
                     raise DataError(
-                        f"{copy.parent}: cannot keep a copy of {address} ({error}); make room, or set ASR_CACHE "
-                        "to another folder"
+                        f"{copy.parent}: cannot keep a copy of {address} ({error}); make room, or set "
+                        "ASR_CACHE to another folder"
                     ) from error
                 except Exception as error:  # every protocol raises its own
                     if attempt == _ATTEMPTS - 1 or isinstance(error, FileNotFoundError | PermissionError):
@@ -330,8 +331,8 @@ def locked(path: Path) -> Iterator[None]:
             file = path.open("a+")
         except OSError as error:
             raise DataError(
-                f"{path.parent}: cannot be written ({error.strerror}); choose a folder that can, for copies and "
-                "indexes with ASR_CACHE"
+                f"{path.parent}: cannot be written ({error.strerror}); choose a folder that can, for copies "
+                "and indexes with ASR_CACHE"
             ) from error
         with file:
             if fcntl is not None:
@@ -340,7 +341,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def expand(pattern: str) -> list[str]:
-    """List the files that a pattern stands for: braces as in ``audio_{0..15}.tar``, then ``*``, ``?``, ``[]``.
+    """List the files that a pattern stands for: braces, as in ``a_{0..15}.tar``, then ``*``, ``?``, ``[]``.
 
     NeMo's ``_OP_`` and ``_CL_`` are braces too. A file that a brace names is listed whether it exists or not.
 

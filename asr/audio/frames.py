@@ -134,7 +134,7 @@ def _open_pcm16(recording: Path | bytes, name: str) -> NativeFrames | None:
         layout = find_pcm16(recording[:_HEAD], len(recording))
         return None if layout is None else _PcmFrames(io.BytesIO(recording), layout, name)
     try:
-        file = recording.open("rb", buffering=_HEAD)
+        file = io.BufferedReader(io.FileIO(recording), _HEAD)
     except OSError as error:
         raise unreadable(name, error) from None
     layout = find_pcm16(file.peek(), os.fstat(file.fileno()).st_size)

@@ -48,7 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--format",
         choices=("keep", "flac", "wav"),
         default="keep",
-        help="keep: files as they are, what is cut from them as WAV or FLAC; flac, wav: all in 16 bits (default: keep)",
+        help="keep: files as they are; flac, wav: all encoded in 16 bits (default: keep)",
     )
     parser.add_argument("--seed", type=int, default=1, help="of the order of utterances (default: 1)")
     parser.add_argument(
@@ -86,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
             progress=progress,
         )
     print(
-        f"{args.output_dir}: {made.utterances} utterances of {made.seconds / 3600:.2f} h in {made.shards} shards of "
+        f"{args.output_dir}: {made.utterances} utterances of {made.seconds / 3600:.2f} h in {made.shards} "
+        "shards of "
         f"{made.num_bytes / 1e6:.1f} MB"
     )
     if made.cut:

@@ -101,7 +101,7 @@ class SpeechDataset(Dataset["Example | AsrError"]):
 
     def __getitems__(self, keys: Sequence[Key]) -> list[Example | AsrError]:
         """Read the utterances of a batch; torch's loader asks for them together."""
-        with _one_thread():
+        with one_thread():
             return [self._try(*key) for key in keys]
 
     def batch(self, keys: Sequence[Key]) -> Batch:
@@ -144,7 +144,7 @@ class SpeechDataset(Dataset["Example | AsrError"]):
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Compute on one thread, as worker processes do: sums on more come out different in the last digit."""
     threads = torch.get_num_threads()
     if threads > 1:

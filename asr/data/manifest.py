@@ -7,8 +7,8 @@ bytes (`asr.storage`). Any other field is kept in `Utterance.extra`.
 
 Wherever a manifest is read, a set of tar shards can be given instead (`asr.data.shards`).
 
-A manifest of millions of lines takes some 30 bytes of memory a line: `Manifest` keeps where each line begins and
-how long its utterance is, and parses a line again when its utterance is asked for.
+A manifest of millions of lines takes some 30 bytes of memory a line: `Manifest` keeps where each line begins
+and how long its utterance is, and parses a line again when its utterance is asked for.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def read_manifest(path: Path | str, *, check_files: bool = True) -> list[Utteran
     Parameters
     ----------
     path : Path or str
-        A UTF-8 file of JSON objects, one a line, or a set of tar shards. Blank lines and a byte-order mark are
-        skipped.
+        A UTF-8 file of JSON objects, one a line, or a set of tar shards. Blank lines and a byte-order mark
+        are skipped.
     check_files : bool
         Whether every audio or feature file must exist. Remote ones are not looked for.
 
@@ -111,6 +111,10 @@ class Manifest(Sequence[Utterance]):
             scan.add(start, number, line)
         self._starts, self.durations, self.shards = scan.finish(self._line)
         self._numbers = scan.name_the_nameless()
+        if self._content is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._content.madvise(
+                mmap.MADV_DONTNEED
+            )  # or all that was read would count as this process's memory
 
     def _open(self) -> None:
         try:
@@ -202,7 +206,7 @@ class _Scan:
         self.starts.append(start)
         self.numbers.append(number)
         self.durations.append(fields["duration"])
-        path = fields.get("features_filepath", fields.get("audio_filepath"))
+        path: str = fields.get("features_filepath") or fields["audio_filepath"]
         file = file_of(path)
         part = file != path and "features_filepath" not in fields
         self.shards.append(self.shard_files.setdefault(file, len(self.shard_files)) if part else -1)
@@ -237,7 +241,8 @@ class _Scan:
         if self.missing:
             number, file = self.missing[0]
             raise DataError(
-                f"{path}:{number}: {len(self.missing)} of {len(self.files)} files do not exist, first {file}; "
+                f"{path}:{number}: {len(self.missing)} of {len(self.files)} files do not exist, first "
+                f"{file}; "
                 f"correct the paths (relative ones start at the manifest's folder) or restore the files"
             )
         of = np.array(self.shards, dtype=np.int32)
@@ -259,7 +264,7 @@ class _Scan:
                 yield self.numbers[i], f"id {_shown(name)} is already used on line {first}; make ids unique"
 
     def name_the_nameless(self) -> np.ndarray:
-        """Return by utterance the number that its id has after its file's stem: 1 for none; 0 for its own id."""
+        """Return by utterance the number after its file's stem in its id: 1 for none, 0 for an own id."""
         numbers = np.zeros(len(self.starts), dtype=np.int32)
         if not self.stems:
             return numbers
@@ -311,7 +316,8 @@ def write_manifest(path: Path | str, utterances: Iterable[Utterance]) -> None:
 
 
 def _parse(line: bytes) -> dict[str, Any]:
-    """Read and check one line; raise ValueError with the problem and its remedy. Fields without value are left out."""
+    """Read and check one line; raise ValueError with the problem and its remedy. Fields without value are
+    left out."""
     try:
         fields = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:

@@ -1,11 +1,12 @@
 """Write a manifest's audio into tar shards, which `asr.data.shards`, WebDataset and NeMo read.
 
 The folder gets ``audio_0.tar``, ``audio_1.tar``, ... with ``key.wav`` (or another kind), ``key.txt`` and
-``key.json`` of each utterance, ``manifest.jsonl`` (the index: a manifest that names the members' places), NeMo's
-``tarred_audio_manifest.json``, and ``pack.json`` (what was packed, and how).
+``key.json`` of each utterance, ``manifest.jsonl`` (the index: a manifest that names the members' places),
+NeMo's ``tarred_audio_manifest.json``, and ``pack.json`` (what was packed, and how).
 
-Each shard is written whole or not at all, and the index last of all; until then a folder ``.unfinished`` keeps the
-records of the shards that are done, so that an interrupted packing goes on and is never taken for a whole one.
+Each shard is written whole or not at all, and the index last of all; until then a folder ``.unfinished``
+keeps the records of the shards that are done, so that an interrupted packing goes on and is never taken for a
+whole one.
 """
 
 from __future__ import annotations
@@ -107,8 +108,8 @@ def pack(
     shard_utterances : int, optional
         How many utterances it has instead.
     format : {"keep", "flac", "wav"}
-        "keep" copies files as they are; utterances that are a part of a file become WAV if it is one, else FLAC.
-        "flac" and "wav" encode 16 bits, at each recording's own rate and with its own channels.
+        "keep" copies files as they are; utterances that are a part of a file become WAV if it is one, else
+        FLAC. "flac" and "wav" encode 16 bits, at each recording's own rate and with its own channels.
     seed : int, optional
         Utterances are spread over the shards at random; None keeps their order.
     jobs : int
@@ -157,7 +158,8 @@ def _begin(folder: Path, plan: dict[str, Any]) -> Packed | None:
         raise ConfigError(f"{folder / PLAN_NAME}: cannot be read ({error}); choose another folder") from error
     if there is not None and there.get("plan") != plan:
         raise ConfigError(
-            f"{folder}: holds shards of other utterances or with other settings; choose another folder, or delete it"
+            f"{folder}: holds shards of other utterances or with other settings; choose another folder, or "
+            "delete it"
         )
     if there is not None and "made" in there:
         return Packed(**there["made"])
@@ -182,7 +184,8 @@ def _write_all(
     needed, free = sum(int(sizes[shards[n]].sum()) for n in todo), shutil.disk_usage(folder).free
     if needed > free:
         raise ConfigError(
-            f"{folder}: about {needed / 1e9:.1f} GB are to be written, {free / 1e9:.1f} GB are free; make room, or "
+            f"{folder}: about {needed / 1e9:.1f} GB are to be written, {free / 1e9:.1f} GB are free; make "
+            "room, or "
             "choose another disk or format"
         )
     done = len(utterances) - sum(len(shards[n]) for n in todo)
@@ -246,7 +249,8 @@ def _work(
                     yield count
         except BrokenProcessPool as error:
             raise AsrError(
-                f"{folder}: a process that packed was killed, perhaps for want of memory; run the same command "
+                f"{folder}: a process that packed was killed, perhaps for want of memory; run the same "
+                "command "
                 "again with fewer --jobs, and it goes on"
             ) from error
         finally:
@@ -274,7 +278,7 @@ def _take(utterances: Sequence[Utterance], parent: int) -> None:
 def _write_shard(
     utterances: Sequence[Utterance] | None, indices: np.ndarray, number: int, folder: Path, format: Format
 ) -> None:
-    """Write one tar file, then its lines of the index and of NeMo's manifest, then the mark that it is done."""
+    """Write one tar file, then its lines of index and NeMo's manifest, then the mark that it is done."""
     chosen = _utterances if utterances is None else utterances
     name = f"audio_{number}.tar"
     index: list[dict[str, Any]] = []
@@ -317,7 +321,7 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> int:
 
 
 def _key(name: str) -> str:
-    """Return an id as the name of members: WebDataset ends it at the first period, and folders are none of ours."""
+    """Return an id as a member's name: WebDataset ends it at the first period, and it is in no folder."""
     return re.sub(r"[%./\\\s\x00-\x1f]", lambda found: f"%{ord(found[0]):02X}", name)
 
 
@@ -355,7 +359,7 @@ def _sound(utterance: Utterance, format: Format) -> _Sound:
 
 
 def _file(path: str) -> tuple[bytes, str]:
-    """Return the content of an audio file and its suffix; none if it is of a kind that only ffmpeg could name."""
+    """Return the content of an audio file and its suffix; no suffix if its kind is not known."""
     part = parse_part(path)
     if part is not None and not os.path.exists(path):
         content = read_part(part)

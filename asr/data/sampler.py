@@ -49,9 +49,9 @@ class BatchSampler(Sampler[list[Key]]):
         From an epoch to how many times its duration each utterance lasts in it, for augmentation that
         changes the speed.
     shards : Shards, optional
-        Where each utterance lies. The shards are shuffled every epoch, and an utterance meets those of `window`
-        shards that follow each other, which are read ahead. With no more shards than that, and where the order
-        is from short to long or the reverse, they make no difference to the batches.
+        Where each utterance lies. The shards are shuffled every epoch, and an utterance meets those of
+        `window` shards that follow each other, which are read ahead. With no more shards than that, and where
+        the order is from short to long or the reverse, they make no difference to the batches.
     window : int
         Shards whose utterances are shuffled together.
 
@@ -65,7 +65,7 @@ class BatchSampler(Sampler[list[Key]]):
 
     def __init__(
         self,
-        durations: Sequence[float],
+        durations: Sequence[float] | np.ndarray,
         *,
         batch_seconds: float,
         shuffle: bool,
@@ -140,7 +140,7 @@ class BatchSampler(Sampler[list[Key]]):
         return [(epoch, index) for index in batch[self.rank :: self.num_replicas]]
 
     def _make(self, epoch: int) -> tuple[np.ndarray, list[list[int]], Ahead]:
-        """Return each utterance's seconds in an epoch, its batches, and which files to read before which batch.
+        """Return each utterance's seconds in an epoch, its batches, and which files to read before which.
 
         The last ones made are kept.
         """

@@ -1,21 +1,22 @@
 """Tar shards: the utterances of WebDataset and NeMo tar files, found where they lie.
 
 A set of shards is read through its index, which is a manifest like any other: in place of an audio file each
-line names the part of a tar file that holds the audio, ``audio_0.tar:1536:32044`` (`asr.storage`). So all that
-reads manifests reads shards, the sampler keeps its exactness (which batch comes next follows from seed, epoch and
-position, whatever the workers and however often a training was killed), and a member is had by one read at a known
-place. What makes the reading sequential is the order in which utterances are asked for: the sampler shuffles
-the shards, and then only the utterances of a few consecutive ones with each other
+line names the part of a tar file that holds the audio, ``audio_0.tar:1536:32044`` (`asr.storage`). So all
+that reads manifests reads shards, the sampler keeps its exactness (which batch comes next follows from seed,
+epoch and position, whatever the workers and however often a training was killed), and a member is had by one
+read at a known place. What makes the reading sequential is the order in which utterances are asked for: the
+sampler shuffles the shards, and then only the utterances of a few consecutive ones with each other
 (`asr.data.sampler.BatchSampler`), and the next ones are read ahead. Remote shards are copied whole to a local
 folder of bounded size first.
 
-`asr pack` writes the index beside its shards (``manifest.jsonl``). For shards that others wrote it is made in one
-sequential pass and kept in the cache folder until a shard changes. Three layouts are known:
+`asr pack` writes the index beside its shards (``manifest.jsonl``). For shards that others wrote it is made in
+one sequential pass and kept in the cache folder until a shard changes. Three layouts are known:
 
 - a folder that `asr pack` has written, or the ``manifest.jsonl`` in it;
 - NeMo's ``tarred_audio_manifest.json`` with ``audio_N.tar`` beside it or one folder above;
-- WebDataset: ``key.wav`` (or another kind of audio), ``key.txt`` and ``key.json`` one after the other, where JSON
-  may have the fields of a manifest; a ``.tar``, a pattern such as ``speech-{000..127}.tar``, or a folder of them.
+- WebDataset: ``key.wav`` (or another kind of audio), ``key.txt`` and ``key.json`` one after the other, where
+  JSON may have the fields of a manifest; a ``.tar``, a pattern such as ``speech-{000..127}.tar``, or a folder
+  of them.
 """
 
 from __future__ import annotations
@@ -121,7 +122,8 @@ def _index(files: list[str], lines: Any) -> Path:
                         index.write(json.dumps(record, ensure_ascii=False) + "\n" if record else "\n")
             except OSError as error:
                 raise DataError(
-                    f"{path}: cannot write the index of {files[0]} ({error.strerror}); make room, or set ASR_CACHE "
+                    f"{path}: cannot write the index of {files[0]} ({error.strerror}); make room, or set "
+                    "ASR_CACHE "
                     "to another folder"
                 ) from error
     return path
@@ -146,7 +148,7 @@ def members(file: str) -> Iterator[tuple[str, Part]]:
                     raise _broken(file, f"ends in the middle of {member.name}")
                 if member.isreg():
                     yield member.name, Part(file, member.offset_data, member.size)
-                tar.members = []  # they would be kept
+                tar.members = []  # type: ignore[attr-defined]  # they would be kept
             assert tar.fileobj is not None
             tar.fileobj.seek(end)
             if tar.fileobj.read(512) != bytes(512):
@@ -208,7 +210,8 @@ def _record(file: str, key: str, parts: dict[str, Part], taken: dict[str, int]) 
     sound = next((part for suffix, part in parts.items() if _is_audio(suffix)), None)
     if sound is None:
         raise DataError(
-            f"{file}: {key} has no audio, only {', '.join(f'.{suffix}' for suffix in parts)}; make this shard again"
+            f"{file}: {key} has no audio, only {', '.join(f'.{suffix}' for suffix in parts)}; make this "
+            "shard again"
         )
     record.pop("features_filepath", None)
     record["audio_filepath"] = str(sound)

@@ -30,8 +30,8 @@ def require_trainable(
 ) -> None:
     """Stop before the first step if an utterance cannot be learnt, and note what is unusual.
 
-    Looks at the text, at audio headers (but not at those of a large set of remote files), and at whether CTC can fit each text into its frames. A training set
-    of up to `READ_HOURS` is also read to the last sample.
+    Looks at the text, at audio headers (but not at those of a large set of remote files), and at whether CTC
+    can fit each text into its frames. A training set of up to `READ_HOURS` is also read to the last sample.
 
     Raises
     ------
