@@ -138,10 +138,16 @@ def test_copies_make_room_for_others(shards, loose, cache, monkeypatch):
 
 def test_what_webdatasets_writer_writes_is_read(loose, tmp_path):
     webdataset = pytest.importorskip("webdataset")
+    loose = [u for u in loose if u.extra["snr"] != 3]  # its two channels mixed do not fit into 16 bits
     with webdataset.ShardWriter(f"{tmp_path}/sp-%06d.tar", maxcount=5, verbose=0) as writer:
         for i, utterance in enumerate(loose):
-            part = io.BytesIO(audio.encode(samples(utterance), RATE, "flac")).getvalue()
-            fields = {"speaker": utterance.speaker, "lang": "de", "snr": i, "id": utterance.id}
+            part = audio.encode(samples(utterance), RATE, "flac")
+            fields = {
+                "speaker": utterance.speaker,
+                "lang": "de",
+                "snr": utterance.extra["snr"],
+                "id": utterance.id,
+            }
             writer.write({"__key__": f"{i:09d}", "flac": part, "txt": utterance.text, "json": fields})
     found = read_manifest(f"{tmp_path}/sp-{{000000..000002}}.tar")
     assert_same(found, loose)
@@ -202,7 +208,7 @@ def drop_audio(path):
     ("harm", "name", "message"),
     [
         (cut, "audio_{0..2}.tar", r"audio_0\.tar: broken or cut off"),
-        (cut_mark, "audio_{0..2}.tar", r"audio_0\.tar: broken or cut off as a tar file \(no mark of its end"),
+        (cut_mark, "audio_{0..2}.tar", r"audio_0\.tar: broken or cut off as a tar file"),
         (overwrite, "audio_0.tar", r"audio_0\.tar: broken or cut off"),
         (Path.unlink, "audio_{0..2}.tar", r"audio_0\.tar: cannot be read \(no such file\)"),
         (Path.unlink, "tarred_audio_manifest.json", r"json:1: shard audio_0\.tar is not beside it"),
