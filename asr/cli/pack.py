@@ -87,8 +87,7 @@ def run(args: argparse.Namespace) -> int:
         )
     print(
         f"{args.output_dir}: {made.utterances} utterances of {made.seconds / 3600:.2f} h in {made.shards} "
-        "shards of "
-        f"{made.num_bytes / 1e6:.1f} MB"
+        f"shards of {made.num_bytes / 1e6:.1f} MB"
     )
     if made.cut:
         print(f"{made.cut} utterances are parts of recordings and were cut out")

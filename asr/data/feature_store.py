@@ -142,8 +142,7 @@ def _require_same(header: Path, about: Mapping[str, Any]) -> None:
         )
         raise ConfigError(
             f"{header.parent}: holds features of another front end ({listed}); set data.feature_store to "
-            "another "
-            "folder, or delete this one"
+            "another folder, or delete this one"
         )
     if there["utterances"] != about["utterances"]:
         raise ConfigError(
@@ -167,8 +166,7 @@ def _fill(
     if needed > free:
         raise ConfigError(
             f"data.feature_store: {file} will take {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
-            "make room or "
-            "choose another disk"
+            "make room or choose another disk"
         )
     note(f"computing the features of {len(utterances)} utterances once, {needed / 1e6:.0f} MB in {file}")
     loader: Any = DataLoader(

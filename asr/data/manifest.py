@@ -18,24 +18,20 @@ import json
 import mmap
 import os
 import re
-import sys
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 import numpy as np
 
+from asr.data.lines import file_stem, make_utterance, read_fields, shown, to_record
 from asr.data.shards import find_index
 from asr.errors import DataError
 from asr.files import atomic_write
 from asr.storage import file_of, is_remote, join
 from asr.types import Utterance
 
-_STRINGS = ("id", "audio_filepath", "features_filepath", "text", "speaker", "lang")
-_NUMBERS = ("duration", "offset")
-_NAMES = ("id", "audio_filepath", "features_filepath")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _MAX_SHOWN = 3
 _SMALL = 50_000
 """Utterances up to which all of a manifest is kept in memory: some 30 MB."""
@@ -93,8 +89,8 @@ class Manifest(Sequence[Utterance]):
 
     Attributes
     ----------
-    path : Path
-        The file of lines that is read.
+    name : str
+        What messages call it: its path or address.
     durations : np.ndarray, float64, (utterances,)
         Seconds.
     shards : Shards or None
@@ -104,26 +100,25 @@ class Manifest(Sequence[Utterance]):
     shards: Shards | None
 
     def __init__(self, path: Path | str, *, check_files: bool = True) -> None:
-        self.path, self._folder = find_index(os.fspath(path))
+        self._path, self._folder, self.name = find_index(os.fspath(path))
         self._open()
-        scan = _Scan(self.path, self._folder, check_files)
+        scan = _Scan(self.name, self._folder, check_files)
         for start, number, line in self._lines():
             scan.add(start, number, line)
         self._starts, self.durations, self.shards = scan.finish(self._line)
         self._numbers = scan.name_the_nameless()
         if self._content is not None and hasattr(mmap, "MADV_DONTNEED"):
-            self._content.madvise(
-                mmap.MADV_DONTNEED
-            )  # or all that was read would count as this process's memory
+            # All that was read would count as this process's memory.
+            self._content.madvise(mmap.MADV_DONTNEED)
 
     def _open(self) -> None:
         try:
-            with self.path.open("rb") as file:
+            with self._path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 self._content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else None
         except OSError as error:
             raise DataError(
-                f"{self.path}: cannot read this manifest ({error.strerror}); check the path, or make it with "
+                f"{self.name}: cannot read this manifest ({error.strerror}); check the path, or make it with "
                 f"`asr prepare`"
             ) from error
 
@@ -156,15 +151,15 @@ class Manifest(Sequence[Utterance]):
             return [self[i] for i in range(*index.indices(len(self)))]
         index = range(len(self))[index]
         try:
-            fields = _parse(self._line(int(self._starts[index])))
+            fields = read_fields(self._line(int(self._starts[index])))
         except ValueError as error:
             raise DataError(
-                f"{self.path}: has changed since it was opened ({error}); start again with the new one"
+                f"{self.name}: has changed since it was opened ({error}); start again with the new one"
             ) from error
         if "id" not in fields:
-            stem, number = _stem(fields), int(self._numbers[index])
+            stem, number = file_stem(fields), int(self._numbers[index])
             fields["id"] = stem if number == 1 else f"{stem}-{number}"
-        return _utterance(fields, self._folder)
+        return make_utterance(fields, self._folder)
 
     def __iter__(self) -> Iterator[Utterance]:
         return map(self.__getitem__, range(len(self)))
@@ -180,8 +175,8 @@ class Manifest(Sequence[Utterance]):
 class _Scan:
     """What one pass over a manifest finds: where its utterances are, and what is wrong with them."""
 
-    def __init__(self, path: Path, folder: str, check_files: bool) -> None:
-        self.path, self.folder, self.check_files = path, folder, check_files
+    def __init__(self, name: str, folder: str, check_files: bool) -> None:
+        self.name, self.folder, self.check_files = name, folder, check_files
         self.starts, self.numbers = array("q"), array("q")
         self.durations, self.ids = array("d"), array("q")
         self.stems: dict[int, str] = {}
@@ -194,13 +189,13 @@ class _Scan:
     def add(self, start: int, number: int, line: bytes) -> None:
         """Take the next line."""
         try:
-            fields = _parse(line)
+            fields = read_fields(line)
         except ValueError as error:
             self.problems.append((number, str(error)))
             return
         name = fields.get("id")
         if name is None:
-            self.stems[len(self.starts)] = _stem(fields)
+            self.stems[len(self.starts)] = file_stem(fields)
         # A digest is enough to find ids that may be equal; 64 bits a line are kept.
         self.ids.append(hash(name) if name is not None else 0)
         self.starts.append(start)
@@ -229,7 +224,7 @@ class _Scan:
         ------
         DataError
         """
-        path = self.path
+        path = self.name
         self.problems += self._repeated_ids(line_at)
         if self.problems:
             more = len(self.problems) - _MAX_SHOWN
@@ -258,10 +253,10 @@ class _Scan:
         for i in np.union1d(order[1:][same], order[:-1][same]).tolist():
             if i in self.stems:
                 continue
-            name = _parse(line_at(self.starts[i]))["id"]
+            name = read_fields(line_at(self.starts[i]))["id"]
             first = first_of.setdefault(name, self.numbers[i])
             if first != self.numbers[i]:
-                yield self.numbers[i], f"id {_shown(name)} is already used on line {first}; make ids unique"
+                yield self.numbers[i], f"id {shown(name)} is already used on line {first}; make ids unique"
 
     def name_the_nameless(self) -> np.ndarray:
         """Return by utterance the number after its file's stem in its id: 1 for none, 0 for an own id."""
@@ -313,95 +308,3 @@ def write_manifest(path: Path | str, utterances: Iterable[Utterance]) -> None:
         raise DataError(
             f"{path}: cannot write this manifest ({error.strerror}); choose a folder that you can write to"
         ) from error
-
-
-def _parse(line: bytes) -> dict[str, Any]:
-    """Read and check one line; raise ValueError with the problem and its remedy. Fields without value are
-    left out."""
-    try:
-        fields = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8 (byte 0x{line[error.start]:02x}); convert the file to UTF-8") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"not JSON ({_shown(line.decode().rstrip(chr(10)))}); write one JSON object a line"
-        ) from error
-    if not isinstance(fields, dict):
-        raise ValueError(f"not a JSON object ({_shown(fields)}); write one JSON object a line")
-
-    for key in _STRINGS:
-        value = fields.get(key)
-        if value is None:
-            fields.pop(key, None)
-        elif not isinstance(value, str):
-            raise ValueError(f"{key} is {_shown(value)}; it must be a string")
-        elif not value.isascii() and _SURROGATE.search(value):
-            raise ValueError(f"{key} has half of a surrogate pair; write the whole character")
-        elif not value and key in _NAMES:
-            raise ValueError(f"{key} is empty; give it a value or leave it out")
-    if "audio_filepath" not in fields and "features_filepath" not in fields:
-        raise ValueError("no audio_filepath; add the path of the audio (or features_filepath)")
-    if "duration" not in fields:
-        raise ValueError("no duration; add the utterance's length in seconds")
-    for key in _NUMBERS:
-        value = fields.get(key, 0.0)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"{key} is {_shown(value)}; it must be a number of seconds")
-        if not 0 <= value <= sys.float_info.max or (key == "duration" and value == 0):
-            least = "above 0" if key == "duration" else "0 or more"
-            raise ValueError(f"{key} is {_shown(value)}; it must be a finite number of seconds, {least}")
-    return fields
-
-
-def _utterance(fields: dict[str, Any], folder: str) -> Utterance:
-    """Return what a line's fields, which it takes, and its id say."""
-    return Utterance(
-        id=fields.pop("id"),
-        duration=float(fields.pop("duration")),
-        text=fields.pop("text", None),
-        audio_filepath=_absolute(fields.pop("audio_filepath", None), folder),
-        offset=float(fields.pop("offset", 0.0)),
-        speaker=fields.pop("speaker", None),
-        lang=fields.pop("lang", None),
-        features_filepath=_absolute(fields.pop("features_filepath", None), folder),
-        extra=fields,
-    )
-
-
-def _stem(fields: Mapping[str, Any]) -> str:
-    """Return the name of the file that an utterance is read from, without folder, suffix and place in it."""
-    if "features_filepath" in fields:
-        return os.path.splitext(os.path.basename(re.sub(r"(:\d+)+$", "", fields["features_filepath"])))[0]
-    return os.path.splitext(os.path.basename(file_of(fields["audio_filepath"]).rstrip("/")))[0]
-
-
-def to_record(utterance: Utterance, folder: Path) -> dict[str, Any]:
-    """Return the utterance as a manifest line's fields, those without a value left out."""
-    fields: dict[str, Any] = {
-        "id": utterance.id,
-        "audio_filepath": _relative(utterance.audio_filepath, folder),
-        "features_filepath": _relative(utterance.features_filepath, folder),
-        "offset": utterance.offset or None,
-        "duration": utterance.duration,
-        "text": utterance.text,
-        "speaker": utterance.speaker,
-        "lang": utterance.lang,
-    }
-    return {key: value for key, value in fields.items() if value is not None} | dict(utterance.extra)
-
-
-def _absolute(file: str | None, folder: str) -> str | None:
-    return None if file is None else join(folder, file)
-
-
-def _relative(file: str | None, folder: Path) -> str | None:
-    if file is None or is_remote(file):
-        return file
-    absolute = Path(os.path.abspath(file))
-    return str(absolute.relative_to(folder) if absolute.is_relative_to(folder) else absolute)
-
-
-def _shown(value: object) -> str:
-    """Return a value as one short line."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

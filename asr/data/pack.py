@@ -13,14 +13,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import multiprocessing
 import os
-import re
 import shutil
 import signal
-import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,35 +25,24 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from asr import audio
-from asr.data.manifest import durations, to_record
+from asr.data.manifest import durations
+from asr.data.shard_writer import Format, lines_path, mark_path, write_json, write_shard
 from asr.data.shards import INDEX_NAME, NEMO_NAME, UNFINISHED_NAME
 from asr.errors import AsrError, ConfigError, DataError
 from asr.files import UNFINISHED, atomic_write
-from asr.storage import is_remote, local_copy, locked, parse_part, read_part
+from asr.storage import is_remote, locked, parse_part
 from asr.types import Utterance
 
-Format = Literal["keep", "flac", "wav"]
-
 PLAN_NAME = "pack.json"
-_MAGIC = {
-    b"RIFF": ".wav",
-    b"fLaC": ".flac",
-    b"OggS": ".ogg",
-    b"ID3": ".mp3",
-    b"\xff": ".mp3",
-    b"NIST": ".sph",
-}
 # FLAC takes about this share of 16-bit samples.
 _FLAC_SHARE = 0.55
 # Bytes of tar headers, text and JSON of an utterance.
 _OVERHEAD = 3072
-# Audio may go on after its utterance by rounding; beyond this it is cut.
-_SLACK_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +148,12 @@ def _begin(folder: Path, plan: dict[str, Any]) -> Packed | None:
             "delete it"
         )
     if there is not None and "made" in there:
+        shutil.rmtree(folder / UNFINISHED_NAME, ignore_errors=True)  # as one that was killed at the very end
         return Packed(**there["made"])
     (folder / UNFINISHED_NAME).mkdir(exist_ok=True)
     for path in [*folder.glob(UNFINISHED), *(folder / UNFINISHED_NAME).glob(UNFINISHED)]:
         path.unlink(missing_ok=True)
-    _write_json(folder / PLAN_NAME, {"plan": plan})
+    write_json(folder / PLAN_NAME, {"plan": plan})
     return None
 
 
@@ -180,13 +167,12 @@ def _write_all(
     progress: Callable[[int, int], None],
 ) -> None:
     """Write the shards that are not there yet."""
-    todo = [n for n in range(len(shards)) if not _mark(folder, n).exists()]
+    todo = [n for n in range(len(shards)) if not mark_path(folder, n).exists()]
     needed, free = sum(int(sizes[shards[n]].sum()) for n in todo), shutil.disk_usage(folder).free
     if needed > free:
         raise ConfigError(
             f"{folder}: about {needed / 1e9:.1f} GB are to be written, {free / 1e9:.1f} GB are free; make "
-            "room, or "
-            "choose another disk or format"
+            "room, or choose another disk or format"
         )
     done = len(utterances) - sum(len(shards[n]) for n in todo)
     progress(done, len(utterances))
@@ -201,24 +187,15 @@ def _end(folder: Path, plan: dict[str, Any], num_shards: int) -> Packed:
     for name in (NEMO_NAME, INDEX_NAME):
         with atomic_write(folder / name) as path, path.open("wb") as target:
             for number in range(num_shards):
-                with _lines(folder, number, name).open("rb") as lines:
+                with lines_path(folder, number, name).open("rb") as lines:
                     shutil.copyfileobj(lines, target)
-    marks = [json.loads(_mark(folder, number).read_text()) for number in range(num_shards)]
+    marks = [json.loads(mark_path(folder, number).read_text()) for number in range(num_shards)]
     made: dict[str, Any] = {key: sum(mark[key] for mark in marks) for key in marks[0]} | {
         "shards": num_shards
     }
-    _write_json(folder / PLAN_NAME, {"plan": plan, "made": made})
+    write_json(folder / PLAN_NAME, {"plan": plan, "made": made})
     shutil.rmtree(unfinished)
     return Packed(**made)
-
-
-def _lines(folder: Path, number: int, name: str) -> Path:
-    return folder / UNFINISHED_NAME / f"{number}-{name}"
-
-
-def _mark(folder: Path, number: int) -> Path:
-    """Return the file that says that a shard and its lines are written."""
-    return folder / UNFINISHED_NAME / f"{number}.json"
 
 
 def _work(
@@ -232,14 +209,12 @@ def _work(
     """Write shards in several processes; yield the number of utterances of each that is done."""
     if jobs <= 1 or len(todo) <= 1:
         for number in todo:
-            _write_shard(utterances, shards[number], number, folder, format)
+            write_shard(map(utterances.__getitem__, shards[number].tolist()), number, folder, format)
             yield len(shards[number])
         return
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(jobs, context, initializer=_take, initargs=(utterances, os.getpid())) as pool:
-        waiting = {
-            pool.submit(_write_shard, None, shards[n], n, folder, format): len(shards[n]) for n in todo
-        }
+        waiting = {pool.submit(_write, shards[n], n, folder, format): len(shards[n]) for n in todo}
         try:
             while waiting:
                 ready, _ = wait(waiting, return_when=FIRST_COMPLETED)
@@ -250,8 +225,7 @@ def _work(
         except BrokenProcessPool as error:
             raise AsrError(
                 f"{folder}: a process that packed was killed, perhaps for want of memory; run the same "
-                "command "
-                "again with fewer --jobs, and it goes on"
+                "command again with fewer --jobs, and it goes on"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
@@ -275,99 +249,8 @@ def _take(utterances: Sequence[Utterance], parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _write_shard(
-    utterances: Sequence[Utterance] | None, indices: np.ndarray, number: int, folder: Path, format: Format
-) -> None:
-    """Write one tar file, then its lines of index and NeMo's manifest, then the mark that it is done."""
-    chosen = _utterances if utterances is None else utterances
-    name = f"audio_{number}.tar"
-    index: list[dict[str, Any]] = []
-    nemo: list[dict[str, Any]] = []
-    made = {"utterances": len(indices), "seconds": 0.0, "num_bytes": 0, "cut": 0, "rounded": 0}
-    with atomic_write(folder / name) as temporary:
-        with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
-            for i in indices.tolist():
-                utterance = chosen[i]
-                sound, key = _sound(utterance, format), _key(utterance.id)
-                record = to_record(utterance, folder) | {"duration": sound.duration}
-                for field in ("audio_filepath", "offset", "shard_id"):
-                    record.pop(field, None)
-                offset = _add(tar, f"{key}{sound.suffix}", sound.content)
-                if utterance.text is not None:
-                    _add(tar, f"{key}.txt", utterance.text.encode())
-                _add(tar, f"{key}.json", json.dumps(record, ensure_ascii=False).encode())
-                index.append({"audio_filepath": f"{name}:{offset}:{len(sound.content)}"} | record)
-                nemo.append(
-                    {"audio_filepath": f"{key}{sound.suffix}", "text": "", "shard_id": number} | record
-                )
-                nemo[-1]["shard_id"] = number
-                made["seconds"] += sound.duration
-                made["cut"] += sound.cut
-                made["rounded"] += sound.rounded
-        made["num_bytes"] = temporary.stat().st_size
-    for kind, records in ((NEMO_NAME, nemo), (INDEX_NAME, index)):
-        with atomic_write(_lines(folder, number, kind)) as path, path.open("w", encoding="utf-8") as file:
-            for record in records:
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
-    _write_json(_mark(folder, number), made)
-
-
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> int:
-    """Add a member; return the byte at which its content begins."""
-    info = tarfile.TarInfo(name)
-    info.size, info.mode = len(content), 0o644
-    tar.addfile(info, io.BytesIO(content))
-    return tar.offset - -(-len(content) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-
-
-def _key(name: str) -> str:
-    """Return an id as a member's name: WebDataset ends it at the first period, and it is in no folder."""
-    return re.sub(r"[%./\\\s\x00-\x1f]", lambda found: f"%{ord(found[0]):02X}", name)
-
-
-class _Sound(NamedTuple):
-    """The audio of one utterance as it goes into a shard."""
-
-    content: bytes
-    suffix: str
-    duration: float
-    cut: bool = False
-    rounded: bool = False
-
-
-def _sound(utterance: Utterance, format: Format) -> _Sound:
-    """Read what is packed of an utterance."""
-    path = utterance.audio_filepath
-    if path is None or utterance.features_filepath is not None:
-        raise DataError(
-            f"{utterance.id}: has features_filepath; only audio is packed, leave the features as they are"
-        )
-    try:
-        whole_seconds = audio.info(path).duration
-        cut = utterance.offset > 0 or utterance.duration < whole_seconds - _SLACK_SECONDS
-        content, suffix = (b"", "") if cut and format != "keep" else _file(path)
-        if not cut and suffix and format in ("keep", suffix[1:]):
-            return _Sound(content, suffix, utterance.duration)
-        kind: Literal["wav", "flac"] = format if format != "keep" else "wav" if suffix == ".wav" else "flac"
-        samples, rate = audio.load_channels(path, utterance.offset, utterance.duration if cut else None)
-    except AsrError as error:
-        raise type(error)(f"{utterance.id}: {error}") from error
-    steps = samples * 32768
-    rounded = bool((steps != np.rint(steps)).any())
-    duration = len(samples) / rate if cut else utterance.duration
-    return _Sound(audio.encode(samples, rate, kind), f".{kind}", duration, cut, rounded)
-
-
-def _file(path: str) -> tuple[bytes, str]:
-    """Return the content of an audio file and its suffix; no suffix if its kind is not known."""
-    part = parse_part(path)
-    if part is not None and not os.path.exists(path):
-        content = read_part(part)
-        known = (suffix for magic, suffix in _MAGIC.items() if content.startswith(magic))
-        return content, next(known, "")
-    content = (local_copy(path) if is_remote(path) else Path(path)).read_bytes()
-    suffix = os.path.splitext(path)[1].lower()
-    return content, suffix if suffix in audio.AUDIO_SUFFIXES else ""
+def _write(indices: np.ndarray, number: int, folder: Path, format: Format) -> None:
+    write_shard(map(_utterances.__getitem__, indices.tolist()), number, folder, format)
 
 
 def _sizes(utterances: Sequence[Utterance], format: Format) -> np.ndarray:
@@ -406,8 +289,3 @@ def _digest(utterances: Sequence[Utterance], shards: list[np.ndarray]) -> str:
             repr((u.id, u.audio_filepath, u.offset, u.duration, u.text, u.speaker, u.lang)).encode()
         )
     return digest.hexdigest()
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -59,7 +59,7 @@ _LAYOUT = 1
 _SLACK_SECONDS = 0.05
 
 
-def find_index(path: str) -> tuple[Path, str]:
+def find_index(path: str) -> tuple[Path, str, str]:
     """Return the manifest that a path, an address or a pattern stands for, made first if there is none.
 
     Returns
@@ -68,6 +68,8 @@ def find_index(path: str) -> tuple[Path, str]:
         On this machine.
     folder : str
         What paths in it are relative to.
+    name : str
+        What messages call it.
 
     Raises
     ------
@@ -88,17 +90,17 @@ def find_index(path: str) -> tuple[Path, str]:
                 raise DataError(
                     f"{path}: a folder without {INDEX_NAME} and .tar files; name a manifest in it"
                 )
-            return _index(tars, _webdataset_lines), ""
+            return _index(tars, _webdataset_lines), "", path
         path = join(path, chosen)
     elif path.endswith(".tar"):
-        return _index(expand(path), _webdataset_lines), ""
+        return _index(expand(path), _webdataset_lines), "", path
     elif path.endswith((".tar.gz", ".tgz")):
         raise DataError(f"{path}: compressed tar files cannot be read in places; gunzip it first")
     file = local_copy(path) if is_remote(path) else Path(path)
     folder = path.rpartition("/")[0] if is_remote(path) else os.path.dirname(os.path.abspath(path))
     if _is_of_nemo(file, folder):
-        return _index([path], _nemo_lines), ""
-    return file, folder
+        return _index([path], _nemo_lines), "", path
+    return file, folder, path
 
 
 def _address(path: str) -> str:
@@ -123,8 +125,7 @@ def _index(files: list[str], lines: Any) -> Path:
             except OSError as error:
                 raise DataError(
                     f"{path}: cannot write the index of {files[0]} ({error.strerror}); make room, or set "
-                    "ASR_CACHE "
-                    "to another folder"
+                    "ASR_CACHE to another folder"
                 ) from error
     return path
 

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from asr import audio, storage
+from asr import audio
 from asr.data.dataset import SpeechDataset, make_loader
 from asr.data.manifest import Shards, open_manifest, read_manifest
 from asr.data.pack import pack
@@ -34,7 +34,7 @@ from corpora import RATE, make_corpus
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("ASR_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(storage, "_known", {})
+    monkeypatch.setattr("asr.storage.copies._known", {})
     return tmp_path / "cache"
 
 
