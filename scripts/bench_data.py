@@ -106,7 +106,7 @@ def _peak() -> float:
 
 def run_shards(args: argparse.Namespace) -> int:
     """Read loose files and shards in turns."""
-    from asr.data.manifest import open_manifest, read_manifest
+    from asr.data.manifest import Manifest, read_manifest
     from asr.data.pack import pack
 
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
@@ -120,7 +120,7 @@ def run_shards(args: argparse.Namespace) -> int:
             f"{made.utterances} utterances of {made.seconds:.0f} s packed into {made.shards} shards of "
             f"{made.num_bytes / 1e6:.0f} MB in {time.perf_counter() - started:.1f} s"
         )
-        sets: dict[str, Sequence[Utterance]] = {"loose": loose, "shards": open_manifest(folder / "shards")}
+        sets: dict[str, Sequence[Utterance]] = {"loose": loose, "shards": Manifest(folder / "shards")}
         contestants = {name: epoch_of(found, args) for name, found in sets.items()}
         for kind in ("warm", "cold"):
             if kind == "cold" and not drop_page_cache():

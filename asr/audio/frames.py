@@ -121,18 +121,20 @@ def _stored(address: str) -> Path | bytes:
         return Path(address)
     try:
         part = parse_part(address)
-        if part is not None and not os.path.exists(address):
+        if part is not None:
             return read_part(part)
         return local_copy(address) if is_remote(address) else Path(address)
     except DataError as error:
+        if os.path.exists(address):  # a file that is called like a part of one
+            return Path(address)
         raise AudioError(str(error)) from error
 
 
 def _open_pcm16(recording: Path | bytes, name: str) -> NativeFrames | None:
     """Open plain 16-bit WAV, which needs no library; return None for all else."""
     if isinstance(recording, bytes):
-        layout = find_pcm16(recording[:_HEAD], len(recording))
-        return None if layout is None else _PcmFrames(io.BytesIO(recording), layout, name)
+        layout = find_pcm16(recording, len(recording))
+        return None if layout is None else _PcmFrames(recording, layout, name)
     try:
         file = io.BufferedReader(io.FileIO(recording), _HEAD)
     except OSError as error:
@@ -147,8 +149,8 @@ def _open_pcm16(recording: Path | bytes, name: str) -> NativeFrames | None:
 class _PcmFrames(NativeFrames):
     """16-bit samples as they lie in a file."""
 
-    def __init__(self, file: IO[bytes], layout: tuple[int, int, int, int], name: str) -> None:
-        self.name, self._file = name, file
+    def __init__(self, source: IO[bytes] | bytes, layout: tuple[int, int, int, int], name: str) -> None:
+        self.name, self._source = name, source
         self.rate, self.channels, self._start, self.total = layout
 
     def blocks(self, first: int, stop: int | None, size: int) -> Iterator[np.ndarray]:
@@ -158,10 +160,9 @@ class _PcmFrames(NativeFrames):
         stop = total if stop is None else min(stop, total)
         frame = 2 * self.channels
         try:
-            self._file.seek(self._start + first * frame)
             for start in range(first, stop, size):
                 wanted = min(size, stop - start)
-                content = self._file.read(wanted * frame)
+                content = self._read(self._start + start * frame, wanted * frame)
                 if len(content) < wanted * frame:
                     held = start + len(content) // frame
                     raise truncated(self.name, f"it has {held} of the {total} samples announced")
@@ -171,8 +172,15 @@ class _PcmFrames(NativeFrames):
         except OSError as error:
             raise unreadable(self.name, error) from error
 
+    def _read(self, position: int, length: int) -> bytes | memoryview:
+        if isinstance(self._source, bytes):
+            return memoryview(self._source)[position : position + length]
+        self._source.seek(position)
+        return self._source.read(length)
+
     def close(self) -> None:
-        self._file.close()
+        if not isinstance(self._source, bytes):
+            self._source.close()
 
 
 class _SampleFrames(NativeFrames):

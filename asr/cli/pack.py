@@ -61,7 +61,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Pack."""
     from asr.cli.progress import count_bar
-    from asr.data.manifest import open_manifest
+    from asr.data.manifest import Manifest
     from asr.data.pack import pack
 
     for name in ("jobs", "shard_utterances"):
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if args.seed < 0:
         raise ConfigError(f"--seed {args.seed}: give 0 or more")
     shard_bytes = parse_size(args.shard_size)
-    utterances = open_manifest(args.manifest)
+    utterances = Manifest(args.manifest)
     with count_bar("packing") as progress:
         made = pack(
             utterances,

@@ -63,12 +63,6 @@ def read_manifest(path: Path | str, *, check_files: bool = True) -> list[Utteran
     return list(Manifest(path, check_files=check_files))
 
 
-def open_manifest(path: Path | str, *, check_files: bool = True) -> Sequence[Utterance]:
-    """Return a manifest's utterances as `read_manifest` does, or a `Manifest` if it is large or of shards."""
-    manifest = Manifest(path, check_files=check_files)
-    return manifest if len(manifest) > _SMALL or manifest.shards is not None else list(manifest)
-
-
 class Shards(NamedTuple):
     """Which shard each utterance lies in.
 
@@ -86,6 +80,8 @@ class Shards(NamedTuple):
 
 class Manifest(Sequence[Utterance]):
     """The utterances of a manifest, each parsed when it is asked for; see `read_manifest`.
+
+    A small one keeps its utterances once they were parsed.
 
     Attributes
     ----------
@@ -107,6 +103,7 @@ class Manifest(Sequence[Utterance]):
             scan.add(start, number, line)
         self._starts, self.durations, self.shards = scan.finish(self._line)
         self._numbers = scan.name_the_nameless()
+        self._kept: dict[int, Utterance] | None = {} if len(self) <= _SMALL else None
         if self._content is not None and hasattr(mmap, "MADV_DONTNEED"):
             # All that was read would count as this process's memory.
             self._content.madvise(mmap.MADV_DONTNEED)
@@ -150,6 +147,14 @@ class Manifest(Sequence[Utterance]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         index = range(len(self))[index]
+        if self._kept is None:
+            return self._parse(index)
+        found = self._kept.get(index)
+        if found is None:
+            found = self._kept[index] = self._parse(index)
+        return found
+
+    def _parse(self, index: int) -> Utterance:
         try:
             fields = read_fields(self._line(int(self._starts[index])))
         except ValueError as error:

@@ -14,7 +14,7 @@ from asr.data.check import ctc_min_frames
 from asr.data.collate import pad
 from asr.data.dataset import read_in_batches
 from asr.data.feature_store import store_features
-from asr.data.manifest import durations, open_manifest, read_manifest
+from asr.data.manifest import Manifest, durations
 from asr.errors import AsrError, DataError
 from asr.evaluation import BATCH_SECONDS
 from asr.files import atomic_write, make_folder
@@ -57,8 +57,8 @@ def train(config: dict[str, Any], monitor: Monitor, command: Sequence[str] = ())
 
 
 def _train(config: dict[str, Any], output_dir: Path, monitor: Monitor, command: Sequence[str]) -> Recognizer:
-    train_set = open_manifest(config["data"]["train"])
-    dev_set: Sequence[Utterance] = read_manifest(config["data"]["dev"])
+    train_set: Sequence[Utterance] = Manifest(config["data"]["train"])
+    dev_set: Sequence[Utterance] = Manifest(config["data"]["dev"])
     for name, utterances in (("train", train_set), ("dev", dev_set)):
         missing = [u.id for u in utterances if u.text is None or (name == "train" and not u.text.strip())]
         if missing:

@@ -21,7 +21,7 @@ import torch
 
 from asr import audio
 from asr.data.dataset import SpeechDataset, make_loader
-from asr.data.manifest import Shards, open_manifest, read_manifest
+from asr.data.manifest import Manifest, Shards, read_manifest
 from asr.data.pack import pack
 from asr.data.sampler import BatchSampler
 from asr.errors import AudioError, DataError
@@ -75,7 +75,7 @@ def assert_same(found, loose):
     ],
 )
 def test_a_packed_set_is_read_by_its_folder_index_or_tar_files(shards, loose, name):
-    found = open_manifest(str(shards / name) if name else shards)
+    found = Manifest(str(shards / name) if name else shards)
     assert_same(found, loose)
     assert found.shards.files == [f"{shards}/audio_{i}.tar" for i in range(3)]
     assert found.shards.of.tolist() == sorted([0, 1, 2] * 4)
@@ -105,11 +105,11 @@ def test_shards_behind_http_are_copied_once(server, loose, cache):
     pytest.importorskip("aiohttp")
     address, asked = server
     for _ in range(2):
-        assert_same(open_manifest(f"{address}/manifest.jsonl"), loose)
+        assert_same(Manifest(f"{address}/manifest.jsonl"), loose)
     assert all(asked.count(f"audio_{i}.tar") == 1 for i in range(3)), asked
     assert len([path for path in (cache / "copies").iterdir() if path.suffix == ".tar"]) == 3
     with pytest.raises(DataError, match=r"nothing\.jsonl: cannot be read"):
-        open_manifest(f"{address}/nothing.jsonl")
+        Manifest(f"{address}/nothing.jsonl")
 
 
 def test_shards_behind_any_fsspec_address(shards, loose):
@@ -117,8 +117,8 @@ def test_shards_behind_any_fsspec_address(shards, loose):
     memory = fsspec.filesystem("memory")
     memory.put(str(shards), "/corpus", recursive=True)
     for name in ("manifest.jsonl", "", "audio_{0..2}.tar", "audio_*.tar"):
-        assert_same(open_manifest(f"memory://corpus/{name}"), loose)
-    assert_same(open_manifest(Path("memory://corpus")), loose)  # a Path loses a slash
+        assert_same(Manifest(f"memory://corpus/{name}"), loose)
+    assert_same(Manifest(Path("memory://corpus")), loose)  # a Path loses a slash
     memory.rm("/corpus", recursive=True)
 
 
@@ -128,7 +128,7 @@ def test_copies_make_room_for_others(shards, loose, cache, monkeypatch):
     memory.put(str(shards), "/small", recursive=True)
     largest = max(path.stat().st_size for path in shards.glob("*.tar"))
     monkeypatch.setenv("ASR_CACHE_GB", str(2.2 * largest / 1e9))
-    found = open_manifest("memory://small/manifest.jsonl")
+    found = Manifest("memory://small/manifest.jsonl")
     for _ in range(2):
         assert_same(found, loose)
         kept = [p for p in (cache / "copies").iterdir() if not p.name.startswith(".")]
@@ -307,7 +307,7 @@ def test_loose_files_and_shards_give_the_same_batches_whatever_the_workers(loose
 
     expected = batches(loose, 0)
     for num_workers in (0, 2):
-        found = batches(open_manifest(shards), num_workers)
+        found = batches(Manifest(shards), num_workers)
         assert all(
             torch.equal(a.inputs, b.inputs) and a.ids == b.ids for a, b in zip(expected, found, strict=True)
         )
