@@ -71,10 +71,8 @@ def write_shard(utterances: Iterable[Utterance], number: int, folder: Path, form
                     _add(tar, f"{key}.txt", utterance.text.encode())
                 _add(tar, f"{key}.json", json.dumps(record, ensure_ascii=False).encode())
                 index.append({"audio_filepath": f"{name}:{offset}:{len(sound.content)}"} | record)
-                nemo.append(
-                    {"audio_filepath": f"{key}{sound.suffix}", "text": "", "shard_id": number} | record
-                )
-                nemo[-1]["shard_id"] = number
+                named = {"audio_filepath": f"{key}{sound.suffix}", "text": ""}
+                nemo.append(named | record | {"shard_id": number})
                 made["utterances"] += 1
                 made["seconds"] += sound.duration
                 made["cut"] += sound.cut
@@ -120,9 +118,9 @@ def _sound(utterance: Utterance, format: Format) -> _Sound:
     try:
         whole_seconds = audio.info(path).duration
         cut = utterance.offset > 0 or utterance.duration < whole_seconds - _SLACK_SECONDS
-        content, suffix = (b"", "") if cut and format != "keep" else _file(path)
+        suffix = _suffix(path)
         if not cut and suffix and format in ("keep", suffix[1:]):
-            return _Sound(content, suffix, utterance.duration)
+            return _Sound(_content(path), suffix, utterance.duration)
         kind: Literal["wav", "flac"] = format if format != "keep" else "wav" if suffix == ".wav" else "flac"
         samples, rate = audio.load_channels(path, utterance.offset, utterance.duration if cut else None)
     except AsrError as error:
@@ -133,16 +131,21 @@ def _sound(utterance: Utterance, format: Format) -> _Sound:
     return _Sound(audio.encode(samples, rate, kind), f".{kind}", duration, cut, rounded)
 
 
-def _file(path: str) -> tuple[bytes, str]:
-    """Return the content of an audio file and its suffix; no suffix if its kind is not known."""
+def _suffix(path: str) -> str:
+    """Return the suffix of a recording's kind; an empty one if that is not known."""
     part = parse_part(path)
-    if part is not None and not os.path.exists(path):
-        content = read_part(part)
-        known = (suffix for magic, suffix in _MAGIC.items() if content.startswith(magic))
-        return content, next(known, "")
-    content = (local_copy(path) if is_remote(path) else Path(path)).read_bytes()
+    if part is not None:
+        head = read_part(part._replace(length=min(4, part.length)))
+        return next((suffix for magic, suffix in _MAGIC.items() if head.startswith(magic)), "")
     suffix = os.path.splitext(path)[1].lower()
-    return content, suffix if suffix in audio.AUDIO_SUFFIXES else ""
+    return suffix if suffix in audio.AUDIO_SUFFIXES else ""
+
+
+def _content(path: str) -> bytes:
+    part = parse_part(path)
+    if part is not None:
+        return read_part(part)
+    return (local_copy(path) if is_remote(path) else Path(path)).read_bytes()
 
 
 def lines_path(folder: Path, number: int, name: str) -> Path:

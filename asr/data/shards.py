@@ -85,7 +85,8 @@ def find_index(path: str) -> tuple[Path, str, str]:
             )
         chosen = next((name for name in (INDEX_NAME, NEMO_NAME) if name in names), None)
         if chosen is None:
-            tars = natural_order(join(path, name) for name in names if name.endswith(".tar"))
+            folder = path if is_remote(path) else os.path.abspath(path)
+            tars = natural_order(join(folder, name) for name in names if name.endswith(".tar"))
             if not tars:
                 raise DataError(
                     f"{path}: a folder without {INDEX_NAME} and .tar files; name a manifest in it"
@@ -93,7 +94,8 @@ def find_index(path: str) -> tuple[Path, str, str]:
             return _index(tars, _webdataset_lines), "", path
         path = join(path, chosen)
     elif path.endswith(".tar"):
-        return _index(expand(path), _webdataset_lines), "", path
+        pattern = path if is_remote(path) else os.path.abspath(path)
+        return _index(expand(pattern), _webdataset_lines), "", path
     elif path.endswith((".tar.gz", ".tgz")):
         raise DataError(f"{path}: compressed tar files cannot be read in places; gunzip it first")
     file = local_copy(path) if is_remote(path) else Path(path)
