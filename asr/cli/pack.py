@@ -80,9 +80,7 @@ def run(args: argparse.Namespace) -> int:
             shard_utterances=args.shard_utterances,
             format=args.format,
             seed=None if args.keep_order else args.seed,
-            jobs=args.jobs or len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else args.jobs or 1,
+            jobs=args.jobs or os.cpu_count() or 1,
             progress=progress,
         )
     print(
