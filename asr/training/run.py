@@ -161,8 +161,7 @@ def use_feature_store(
     if augmentation.speed is not None:
         monitor.note(
             "augment.speed changes the tempo of stored features by interpolation; without "
-            "data.feature_store it "
-            "resamples audio, pitch and all"
+            "data.feature_store it resamples audio, pitch and all"
         )
     found = [
         store_features(
