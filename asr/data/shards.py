@@ -229,7 +229,7 @@ def _record(file: str, key: str, parts: dict[str, Part], taken: dict[str, int]) 
         # An offset in the recording that the member was cut from.
         elif isinstance(offset, int | float) and offset + duration > whole + _SLACK_SECONDS:
             del record["offset"]
-    record["id"] = _free(record.get("id") or key, taken)
+    record["id"] = _free(str(record.get("id") or key), taken)
     return record
 
 
