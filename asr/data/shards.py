@@ -254,7 +254,7 @@ def _is_of_nemo(file: Path, folder: str) -> bool:
     """Tell whether a manifest names members of NeMo's tar files: its first line has a shard's number."""
     with contextlib.suppress(OSError, ValueError), file.open("rb") as lines:
         first = json.loads(lines.readline())
-        path = first["audio_filepath"] if isinstance(first, dict) and "shard_id" in first else None
+        path = first.get("audio_filepath") if isinstance(first, dict) and "shard_id" in first else None
         return isinstance(path, str) and parse_part(path) is None and not os.path.isfile(join(folder, path))
     return False
 
@@ -262,13 +262,13 @@ def _is_of_nemo(file: Path, folder: str) -> bool:
 def _nemo_records(path: str) -> Iterator[tuple[int, dict[str, Any] | None]]:
     """Yield number and fields of each line; None for a blank one."""
     file = local_copy(path) if is_remote(path) else Path(path)
-    with file.open(encoding="utf-8-sig", errors="replace") as lines:
+    with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 fields = json.loads(line) if line.strip() else None
             except ValueError as error:
                 raise DataError(
-                    f"{path}:{number}: not JSON ({error}); write one JSON object a line"
+                    f"{path}:{number}: not JSON in UTF-8 ({error}); write one JSON object a line"
                 ) from error
             if fields is not None and not (
                 isinstance(fields, dict)

@@ -192,6 +192,23 @@ def test_nemos_further_segments_of_a_recording_are_found_in_the_one_member(tmp_p
     assert (first.id, second.id, second.offset) == ("a_b", "a_b-sub1", 0.5)
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b'{"audio_filepath": "x.wav", "duration": 1}', r"m\.json:2: no audio_filepath with the shard_id"),
+        (b'{"shard_id": 0, "duration": 1}', r"m\.json:2: no audio_filepath with the shard_id"),
+        (b'{"audio_filepath": "\xff.wav", "shard_id": 0}', r"m\.json:2: not JSON in UTF-8"),
+        (b'{"audio_filepath": "x.wav", "shard_id": 5}', r"m\.json:2: shard audio_5\.tar is not beside it"),
+    ],
+)
+def test_a_bad_line_of_nemo_is_named(shards, tmp_path, line, message):
+    shutil.copytree(shards, tmp_path / "copy")
+    first = (shards / "tarred_audio_manifest.json").read_bytes().splitlines()[0]
+    (tmp_path / "copy" / "m.json").write_bytes(first + b"\n" + line)
+    with pytest.raises(DataError, match=message):
+        read_manifest(tmp_path / "copy" / "m.json")
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[:-12000])
 
