@@ -12,7 +12,7 @@ PACKAGE = ROOT / "asr"
 
 # A module may import from its own layer and the ones before it.
 LAYERS = [
-    {"types", "errors", "build", "files", "container"},
+    {"types", "errors", "build", "files", "container", "storage"},
     {"audio", "text", "features", "augment", "scoring", "vad", "windows", "segments", "inputs"},
     {"data", "models", "decoding", "lm"},
     {"recognizer"},
@@ -51,6 +51,7 @@ HOMES = {
     "optuna": {"training"},
     "safetensors": {"container"},
     "flashlight": {"decoding"},
+    "fsspec": {"storage"},
     "rich": {"cli"},
     "matplotlib": {"plots"},
     "fastapi": {"serve"},

@@ -359,3 +359,52 @@ def test_playlists_lead_to_no_other_file(tmp_path, name, playlist):
     with pytest.raises(AudioError, match="playlist") as caught:
         audio.load(tmp_path / name, sample_rate=8000)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("stored", ["file", "part"])
+def test_plain_wav_is_read_to_the_bit_as_libsndfile_reads_it(tmp_path, channels, stored):
+    values = np.random.default_rng(0).integers(-32768, 32768, (4000, channels), np.int16)
+    sf.write(tmp_path / "a.wav", values, 8000, subtype="PCM_16")
+    content = (tmp_path / "a.wav").read_bytes()
+    # Chunks that a program may put before and after the samples, of odd length and padded.
+    extra = b"note" + (5).to_bytes(4, "little") + b"hello\0"
+    body = content[8:36] + extra + content[36:] + extra
+    (tmp_path / "b.wav").write_bytes(b"RIFF" + len(body).to_bytes(4, "little") + body)
+    (tmp_path / "c.tar").write_bytes(b"x" * 77 + (tmp_path / "b.wav").read_bytes() + b"x" * 9)
+    path = {"file": tmp_path / "b.wav", "part": f"{tmp_path}/c.tar:77:{len(body) + 8}"}[stored]
+    expected = sf.read(tmp_path / "b.wav", dtype="float32", always_2d=True)[0].mean(axis=1)
+    assert audio.info(path).num_samples == 4000
+    np.testing.assert_array_equal(audio.load(path, sample_rate=8000).samples, expected)
+    found = audio.load(path, sample_rate=8000, offset=0.1, duration=0.2).samples
+    np.testing.assert_array_equal(found, expected[800:2400])
+
+
+@pytest.mark.parametrize("suffix", ["flac", "mp3", "ogg", "m4a"])
+def test_a_part_of_a_file_is_read_as_the_file_itself(tmp_path, suffix):
+    samples = 0.3 * np.sin(np.arange(16000) * 0.2)
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "m4a":
+        if shutil.which("ffmpeg") is None:
+            pytest.skip("no ffmpeg")
+        sf.write(tmp_path / "a.wav", samples, 16000)
+        subprocess.run(["ffmpeg", "-v", "error", "-i", tmp_path / "a.wav", path], check=True)
+    else:
+        sf.write(path, samples, 16000)
+    content = path.read_bytes()
+    (tmp_path / "b").write_bytes(b"x" * 1001 + content + b"x" * 9)
+    part = f"{tmp_path}/b:1001:{len(content)}"
+    assert audio.info(part) == audio.info(path)
+    np.testing.assert_array_equal(
+        audio.load(part, sample_rate=16000, offset=0.25).samples,
+        audio.load(path, sample_rate=16000, offset=0.25).samples,
+    )
+
+
+def test_what_is_encoded_in_16_bits_comes_back_as_it_was(tmp_path):
+    values = np.random.default_rng(0).integers(-32768, 32768, (4000, 2), np.int16)
+    for kind in ("wav", "flac"):
+        (tmp_path / kind).write_bytes(audio.encode(values / 32768, 8000, kind))
+        samples, rate = audio.load_channels(tmp_path / kind, 0.0, None)
+        assert rate == 8000
+        np.testing.assert_array_equal(samples * 32768, values)

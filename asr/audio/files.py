@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import soundfile as sf
@@ -13,6 +15,9 @@ import soundfile as sf
 from asr.audio.frames import open_frames
 from asr.audio.stream import AudioStream
 from asr.errors import AudioError
+
+# Sample frames that are read at a time.
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +124,49 @@ def info(path: str | os.PathLike[str]) -> AudioInfo:
     with open_frames(path, 0, os.fspath(path)) as frames:
         num_samples = frames.count()
         return AudioInfo(frames.rate, frames.channels, num_samples, num_samples / frames.rate)
+
+
+def encode(samples: np.ndarray, sample_rate: int, kind: Literal["wav", "flac"]) -> bytes:
+    """Return the content of a 16-bit audio file.
+
+    Parameters
+    ----------
+    samples : np.ndarray, float, (N,) or (N, channels)
+        In [-1, 1]; values beyond are clipped. Samples that were read from 16 bits come back as they were.
+    sample_rate : int
+        Hz.
+    kind : {"wav", "flac"}
+    """
+    content = io.BytesIO()
+    sf.write(content, samples, sample_rate, subtype="PCM_16", format=kind.upper())
+    return content.getvalue()
+
+
+def load_channels(
+    path: str | os.PathLike[str], offset: float, duration: float | None
+) -> tuple[np.ndarray, int]:
+    """Read a part of a file as it is: all channels, at its own rate.
+
+    Parameters
+    ----------
+    path : path
+    offset, duration : float
+        Seconds, rounded to the file's nearest sample; without a duration, to the end.
+
+    Returns
+    -------
+    samples : np.ndarray, float32, (N, channels)
+    sample_rate : int
+        Hz.
+
+    Raises
+    ------
+    AudioError
+    """
+    with open_frames(path, 0, os.fspath(path)) as frames:
+        first = round(offset * frames.rate)
+        stop = None if duration is None else round((offset + duration) * frames.rate)
+        return np.concatenate(list(frames.blocks(first, stop, _BLOCK))), frames.rate
 
 
 def save(path: str | os.PathLike[str], samples: np.ndarray, sample_rate: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
@@ -16,8 +17,9 @@ from typing import IO
 import numpy as np
 import soundfile as sf
 
-from asr.audio.formats import MP3_FRAME, open_sound_file, reason, truncated
-from asr.errors import AudioError
+from asr.audio.formats import MP3_FRAME, find_pcm16, open_sound_file, reason, truncated, unreadable
+from asr.errors import AudioError, DataError
+from asr.storage import is_remote, local_copy, parse_part, read_part
 
 # Frames of an MP3 to decode before the first one wanted: they borrow bits from those before them.
 _MP3_LEAD = 12
@@ -34,6 +36,8 @@ _FORMATS = (
     "xwma",
 )
 # fmt: on
+# Bytes of a file that are read at once to see what it is: all of a short recording.
+_HEAD = 1 << 16
 # Seconds by which a container's duration may differ from that of its sound.
 _TIMED_SLACK = 0.2
 # Sample frames that are read at a time where none are wanted.
@@ -103,9 +107,80 @@ def open_frames(source: str | os.PathLike[str] | np.ndarray, source_rate: int, n
     """
     if isinstance(source, np.ndarray):
         return _SampleFrames(source, source_rate, name)
-    path = Path(source)
-    file = open_sound_file(path, name)
-    return _FfmpegFrames(path, name) if file is None else _SoundFileFrames(file, name)
+    recording = _stored(os.fspath(source))
+    plain = _open_pcm16(recording, name)
+    if plain is not None:
+        return plain
+    file = open_sound_file(recording, name)
+    return _FfmpegFrames(recording, name) if file is None else _SoundFileFrames(file, name)
+
+
+def _stored(address: str) -> Path | bytes:
+    """Return the path of a file, remote ones copied to this machine, or the content of a part of one."""
+    if ":" not in address:
+        return Path(address)
+    try:
+        part = parse_part(address)
+        if part is not None:
+            return read_part(part)
+        return local_copy(address) if is_remote(address) else Path(address)
+    except DataError as error:
+        if os.path.exists(address):  # a file that is called like a part of one
+            return Path(address)
+        raise AudioError(str(error)) from error
+
+
+def _open_pcm16(recording: Path | bytes, name: str) -> NativeFrames | None:
+    """Open plain 16-bit WAV, which needs no library; return None for all else."""
+    if isinstance(recording, bytes):
+        layout = find_pcm16(recording, len(recording))
+        return None if layout is None else _PcmFrames(recording, layout, name)
+    try:
+        file = io.BufferedReader(io.FileIO(recording), _HEAD)
+    except OSError as error:
+        raise unreadable(name, error) from None
+    layout = find_pcm16(file.peek(), os.fstat(file.fileno()).st_size)
+    if layout is None:
+        file.close()
+        return None
+    return _PcmFrames(file, layout, name)
+
+
+class _PcmFrames(NativeFrames):
+    """16-bit samples as they lie in a file."""
+
+    def __init__(self, source: IO[bytes] | bytes, layout: tuple[int, int, int, int], name: str) -> None:
+        self.name, self._source = name, source
+        self.rate, self.channels, self._start, self.total = layout
+
+    def blocks(self, first: int, stop: int | None, size: int) -> Iterator[np.ndarray]:
+        total = self.count()
+        if first >= total:
+            raise self._beyond(first, total)
+        stop = total if stop is None else min(stop, total)
+        frame = 2 * self.channels
+        try:
+            for start in range(first, stop, size):
+                wanted = min(size, stop - start)
+                content = self._read(self._start + start * frame, wanted * frame)
+                if len(content) < wanted * frame:
+                    held = start + len(content) // frame
+                    raise truncated(self.name, f"it has {held} of the {total} samples announced")
+                samples = np.frombuffer(content, "<i2").astype(np.float32)
+                samples *= np.float32(1 / 32768)
+                yield samples.reshape(wanted, self.channels)
+        except OSError as error:
+            raise unreadable(self.name, error) from error
+
+    def _read(self, position: int, length: int) -> bytes | memoryview:
+        if isinstance(self._source, bytes):
+            return memoryview(self._source)[position : position + length]
+        self._source.seek(position)
+        return self._source.read(length)
+
+    def close(self) -> None:
+        if not isinstance(self._source, bytes):
+            self._source.close()
 
 
 class _SampleFrames(NativeFrames):
@@ -170,9 +245,16 @@ class _SoundFileFrames(NativeFrames):
 class _FfmpegFrames(NativeFrames):
     """What only the ffmpeg program reads, through a pipe."""
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, recording: Path | bytes, name: str) -> None:
         self.name = name
-        self._path = path
+        self._spool: IO[bytes] | None = None
+        if isinstance(recording, bytes):
+            # Not through a pipe: some containers have their index at the end.
+            self._spool = tempfile.NamedTemporaryFile()  # noqa: SIM115
+            self._spool.write(recording)
+            self._spool.flush()
+            recording = Path(self._spool.name)
+        self._path = recording
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
         self._start()
@@ -188,7 +270,7 @@ class _FfmpegFrames(NativeFrames):
                 f"{self.name}: not audio, or in a format that needs ffmpeg, which is not installed; install "
                 "ffmpeg or convert the file to WAV or FLAC"
             )
-        self.close()
+        self._stop()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
         # An absolute path cannot be mistaken for a protocol ("http:") or an option.
         command = [program, "-nostdin", "-hide_banner", "-nostats", "-protocol_whitelist", "file,pipe"]
@@ -218,7 +300,7 @@ class _FfmpegFrames(NativeFrames):
         assert self._process is not None
         self._process.wait()
         messages = self._messages()
-        self.close()
+        self._stop()
         if "not on whitelist" in messages:
             return AudioError(
                 f"{self.name}: not an audio file but a playlist or of a format that is not read; name the "
@@ -286,6 +368,11 @@ class _FfmpegFrames(NativeFrames):
         return self._position
 
     def close(self) -> None:
+        self._stop()
+        if self._spool is not None:
+            self._spool.close()
+
+    def _stop(self) -> None:
         if self._process is not None:
             self._process.kill()
             assert self._process.stdout is not None

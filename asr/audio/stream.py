@@ -120,16 +120,16 @@ class AudioStream:
             self._notes.append(f"ends {short:.2f} s before the end that was asked for")
 
     def _check(self, block: np.ndarray, position: int) -> None:
-        finite = np.isfinite(block).all(axis=1)
-        if not finite.all():
-            first = int(np.argmin(finite))
+        peak = max(float(block.max()), -float(block.min()))  # NaN if one sample is
+        if not np.isfinite(peak):
+            first = int(np.argmin(np.isfinite(block).all(axis=1)))
             bad = block[first][~np.isfinite(block[first])][0]
             position += first
             raise AudioError(
                 f"{self.name}: sample {position} (at {position / self._frames.rate:.3f} s) is {bad}, no "
                 "finite number; export the file again as 16-bit WAV"
             )
-        self._peak = max(self._peak, float(np.abs(block).max()))
+        self._peak = max(self._peak, peak)
         if self._peak > _MAX_PEAK:
             raise AudioError(
                 f"{self.name}: samples reach {self._peak:.6g} where full scale is 1; divide them by their "

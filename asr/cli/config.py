@@ -18,6 +18,7 @@ OPTIONAL = ("init_from", "freeze")
 DATA_KEYS = ("recipe", "dir", "train", "dev", "test")
 SUPPLIED = ("output_dir", "archive", "progress", "note")
 """What the program itself gives to a recipe's ``prepare``; its other parameters are options of the recipe."""
+DATA_OPTIONAL = ("feature_store",)
 
 
 def resource(name: str) -> Path:
@@ -117,12 +118,13 @@ def config_problems(config: dict[str, Any]) -> list[str]:
     if isinstance(config["seed"], int) and config["seed"] < 0:
         found.append(f"seed: must be 0 or more, found {config['seed']}")
     data = config["data"]
-    found += [f"data.{key}: unknown; {_hint(key, DATA_KEYS)}" for key in data if key not in DATA_KEYS]
+    known = (*DATA_KEYS, *DATA_OPTIONAL)
+    found += [f"data.{key}: unknown; {_hint(key, known)}" for key in data if key not in known]
     found += [f"data.{key}: missing" for key in DATA_KEYS if key not in data]
     found += [
         f"data.{key}: expected a path, found {data[key]!r}"
-        for key in ("dir", "train", "dev")
-        if key in data and not isinstance(data[key], str)
+        for key in ("dir", "train", "dev", *DATA_OPTIONAL)
+        if key in data and not isinstance(data[key], str) and not (key in DATA_OPTIONAL and data[key] is None)
     ]
     tests = data.get("test")
     if not isinstance(tests, dict) or not all(isinstance(path, str) for path in tests.values()):

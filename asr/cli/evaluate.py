@@ -37,7 +37,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", type=Path, metavar="MODEL.asr", help="a model file made by training")
-    parser.add_argument("manifest", type=Path, help="JSON lines with audio_filepath, duration and text")
+    parser.add_argument(
+        "manifest", type=Path, help="JSON lines with audio_filepath, duration and text; or tar shards"
+    )
     parser.add_argument(
         *("-o", "--output-dir", "--output_dir"),
         type=Path,

@@ -23,6 +23,7 @@ COMMANDS = (
     "lm",
     "align",
     "check",
+    "pack",
     "info",
     "export",
     "inspect",

@@ -18,6 +18,7 @@ examples:
   asr train recipes/an4/blstm.yaml
   asr train recipes/an4/blstm.yaml seed=2 trainer.epochs=20 output_dir=runs/short
   asr train recipes/an4/blstm.yaml model=bgru augment=none
+  asr train recipes/an4/blstm.yaml data.train=shards/train data.dev=dev.jsonl
   asr train recipes/an4/blstm.yaml trainer.devices=2
   torchrun --nproc-per-node 2 --max-restarts 3 -m asr.cli.main train recipes/an4/blstm.yaml
 

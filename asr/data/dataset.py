@@ -20,6 +20,7 @@ from asr import audio
 from asr.augment import utterance_rng
 from asr.data.collate import collate
 from asr.data.feature_files import read_features
+from asr.data.manifest import durations
 from asr.data.sampler import BatchSampler, Key
 from asr.errors import AsrError, DataError
 from asr.types import Batch, Utterance
@@ -84,14 +85,13 @@ class SpeechDataset(Dataset["Example | AsrError"]):
     ) -> None:
         require_one_kind(utterances)
         self.fits = fits
-        self.utterances = list(utterances)
+        self.utterances = utterances
         self.sample_rate = sample_rate
         self.num_features = num_features
         self.transform = transform
         self.factor = factor
         self.seed = seed
-        self.texts = [normalizer(u.text or "") for u in self.utterances]
-        self.tokens = [tokenizer.encode(text) for text in self.texts]
+        self.normalizer, self.tokenizer = normalizer, tokenizer
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -101,7 +101,7 @@ class SpeechDataset(Dataset["Example | AsrError"]):
 
     def __getitems__(self, keys: Sequence[Key]) -> list[Example | AsrError]:
         """Read the utterances of a batch; torch's loader asks for them together."""
-        with _one_thread():
+        with one_thread():
             return [self._try(*key) for key in keys]
 
     def batch(self, keys: Sequence[Key]) -> Batch:
@@ -133,16 +133,18 @@ class SpeechDataset(Dataset["Example | AsrError"]):
 
     def _read(self, epoch: int, index: int) -> Example:
         utterance = self.utterances[index]
+        text = self.normalizer(utterance.text or "")
+        tokens = self.tokenizer.encode(text)
         inputs = read_inputs(utterance, self.sample_rate, self.num_features)
         if self.transform is not None:
             changed = self.transform(inputs, utterance_rng(self.seed, epoch, utterance.id))
-            if self.fits is None or self.fits(changed, self.tokens[index]):
+            if self.fits is None or self.fits(changed, tokens):
                 inputs = changed
-        return Example(utterance, inputs, torch.tensor(self.tokens[index]), self.texts[index])
+        return Example(utterance, inputs, torch.tensor(tokens), text)
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Compute on one thread, as worker processes do: sums on more come out different in the last digit."""
     threads = torch.get_num_threads()
     if threads > 1:
@@ -161,11 +163,14 @@ def require_one_kind(utterances: Sequence[Utterance]) -> None:
     ------
     DataError
     """
-    of_features = [u.id for u in utterances if u.features_filepath is not None]
-    if 0 < len(of_features) < len(utterances):
+    number, first = 0, ""
+    for utterance in utterances:
+        if utterance.features_filepath is not None:
+            number, first = number + 1, first or utterance.id
+    if 0 < number < len(utterances):
         raise DataError(
-            f"{len(of_features)} of {len(utterances)} utterances have features_filepath, such as "
-            f"{of_features[0]}, the others audio only; use one kind in a manifest"
+            f"{number} of {len(utterances)} utterances have features_filepath, such as {first}, the others "
+            "audio only; use one kind in a manifest"
         )
 
 
@@ -245,8 +250,7 @@ def read_in_batches(
     An utterance that cannot be read goes to `on_error` and the others still come.
     """
     require_one_kind(utterances)
-    durations = [u.duration for u in utterances]
-    for keys in BatchSampler(durations, batch_seconds=batch_seconds, shuffle=False):
+    for keys in BatchSampler(durations(utterances), batch_seconds=batch_seconds, shuffle=False):
         group = []
         for _, index in keys:
             utterance = utterances[index]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from asr.errors import DataError
+from asr.storage import Part, parse_part
 
 
 def read_features(path: str, *, num_cepstra: int = 13) -> np.ndarray:
@@ -16,7 +19,8 @@ def read_features(path: str, *, num_cepstra: int = 13) -> np.ndarray:
     Parameters
     ----------
     path : str
-        ``x.mfc``, ``x.npy``, or ``x.ark:offset`` for the matrix at a byte offset of a Kaldi archive.
+        ``x.mfc``, ``x.npy``, ``x.ark:offset`` for the matrix at a byte offset of a Kaldi archive, or
+        ``x.f32:offset:length`` for a part of a feature store (`asr.data.feature_store`), in bytes.
     num_cepstra : int
         Values a frame of a ``.mfc`` file, which does not say.
 
@@ -36,6 +40,9 @@ def read_features(path: str, *, num_cepstra: int = 13) -> np.ndarray:
     >>> frames.shape  # doctest: +SKIP
     (99, 13)
     """
+    part = parse_part(path)
+    if part is not None and part.file.endswith(".f32"):
+        return _read_stored(part)
     file, offset = _split_offset(path)
     suffix = Path(file).suffix.lower()
     try:
@@ -60,6 +67,31 @@ def read_features(path: str, *, num_cepstra: int = 13) -> np.ndarray:
             "extract the features again"
         )
     return frames
+
+
+def _read_stored(part: Part) -> np.ndarray:
+    frames = open_store(part.file)
+    row_bytes = 4 * frames.shape[1]
+    first, last = part.offset // row_bytes, (part.offset + part.length) // row_bytes
+    if last > len(frames) or first == last:
+        raise DataError(f"{part}: goes beyond the end of the feature store; delete its folder")
+    return np.array(frames[first:last])
+
+
+@lru_cache(maxsize=16)
+def open_store(file: str) -> np.ndarray:
+    """Map the file of a feature store into memory, float32 (frames, coefficients).
+
+    Raises
+    ------
+    DataError
+        There is no such store, or it is not whole.
+    """
+    try:
+        header = json.loads(Path(file).with_suffix(".json").read_text())
+        return np.memmap(file, dtype="<f4", mode="r").reshape(-1, header["num_features"])
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{file}: the feature store cannot be read ({error}); delete its folder") from error
 
 
 def read_scp(path: str | os.PathLike[str]) -> dict[str, str]:

@@ -2,28 +2,39 @@
 
 Fields: ``duration`` (seconds) and ``audio_filepath`` or ``features_filepath`` are required; ``text``,
 ``id``, ``offset`` (seconds), ``speaker`` and ``lang`` are optional. Paths are absolute or relative to the
-manifest's folder. Any other field is kept in `Utterance.extra`.
+manifest's folder, or addresses such as ``s3://bucket/a.flac``; ``FILE:offset:length`` is a part of a file, in
+bytes (`asr.storage`). Any other field is kept in `Utterance.extra`.
+
+Wherever a manifest is read, a set of tar shards can be given instead (`asr.data.shards`).
+
+A manifest of millions of lines takes some 30 bytes of memory a line: `Manifest` keeps where each line begins
+and how long its utterance is, and parses a line again when its utterance is asked for.
 """
 
 from __future__ import annotations
 
 import codecs
 import json
+import mmap
 import os
 import re
-import sys
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, overload
 
+import numpy as np
+
+from asr.data.lines import file_stem, make_utterance, read_fields, shown, to_record
+from asr.data.shards import find_index
 from asr.errors import DataError
 from asr.files import atomic_write
+from asr.storage import file_of, is_remote, join
 from asr.types import Utterance
 
-_STRINGS = ("id", "audio_filepath", "features_filepath", "text", "speaker", "lang")
-_NUMBERS = ("duration", "offset")
 _MAX_SHOWN = 3
+_SMALL = 50_000
+"""Utterances up to which all of a manifest is kept in memory: some 30 MB."""
 
 
 def read_manifest(path: Path | str, *, check_files: bool = True) -> list[Utterance]:
@@ -32,9 +43,10 @@ def read_manifest(path: Path | str, *, check_files: bool = True) -> list[Utteran
     Parameters
     ----------
     path : Path or str
-        A UTF-8 file of JSON objects, one a line. Blank lines and a byte-order mark are skipped.
+        A UTF-8 file of JSON objects, one a line, or a set of tar shards. Blank lines and a byte-order mark
+        are skipped.
     check_files : bool
-        Whether every audio or feature file must exist.
+        Whether every audio or feature file must exist. Remote ones are not looked for.
 
     Returns
     -------
@@ -48,41 +60,230 @@ def read_manifest(path: Path | str, *, check_files: bool = True) -> list[Utteran
         If the file cannot be read or is empty, or any line is bad: the message names the first few
         as ``file:line``, with the count of the others.
     """
-    path = Path(path)
-    try:
-        lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot read this manifest ({error.strerror}); check the path, or make it with "
-            f"`asr prepare`"
-        ) from error
-    folder = Path(os.path.abspath(path.parent))
+    return list(Manifest(path, check_files=check_files))
 
-    utterances: dict[int, Utterance] = {}
-    line_of_id: dict[str, int] = {}
-    problems = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+
+class Shards(NamedTuple):
+    """Which shard each utterance lies in.
+
+    Attributes
+    ----------
+    files : list of str
+        Paths or addresses.
+    of : np.ndarray, int32, (utterances,)
+        Index into `files`.
+    """
+
+    files: list[str]
+    of: np.ndarray
+
+
+class Manifest(Sequence[Utterance]):
+    """The utterances of a manifest, each parsed when it is asked for; see `read_manifest`.
+
+    A small one keeps its utterances once they were parsed.
+
+    Attributes
+    ----------
+    name : str
+        What messages call it: its path or address.
+    durations : np.ndarray, float64, (utterances,)
+        Seconds.
+    shards : Shards or None
+        If all audio lies in parts of files.
+    """
+
+    shards: Shards | None
+
+    def __init__(self, path: Path | str, *, check_files: bool = True) -> None:
+        self._path, self._folder, self.name = find_index(os.fspath(path))
+        self._open()
+        scan = _Scan(self.name, self._folder, check_files)
+        for start, number, line in self._lines():
+            scan.add(start, number, line)
+        self._starts, self.durations, self.shards = scan.finish(self._line)
+        self._numbers = scan.name_the_nameless()
+        self._kept: dict[int, Utterance] | None = {} if len(self) <= _SMALL else None
+        if self._content is not None and hasattr(mmap, "MADV_DONTNEED"):
+            # All that was read would count as this process's memory.
+            self._content.madvise(mmap.MADV_DONTNEED)
+
+    def _open(self) -> None:
         try:
-            utterance = _parse(line, folder)
-            first = line_of_id.setdefault(utterance.id, number) if utterance.id else number
-            if first != number:
-                raise ValueError(
-                    f"id {_shown(utterance.id)} is already used on line {first}; make ids unique"
-                )
-            utterances[number] = utterance
+            with self._path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                self._content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else None
+        except OSError as error:
+            raise DataError(
+                f"{self.name}: cannot read this manifest ({error.strerror}); check the path, or make it with "
+                f"`asr prepare`"
+            ) from error
+
+    def _lines(self) -> Iterator[tuple[int, int, bytes]]:
+        """Yield the first byte, the number and the content of each line that is not blank."""
+        content = self._content
+        if content is None:
+            return
+        start = len(codecs.BOM_UTF8) if content[:3] == codecs.BOM_UTF8 else 0
+        content.seek(start)
+        for number, line in enumerate(iter(content.readline, b""), start=1):
+            if not line.isspace():
+                yield start, number, line
+            start += len(line)
+
+    def _line(self, start: int) -> bytes:
+        assert self._content is not None
+        end = self._content.find(b"\n", start)
+        return self._content[start : end if end >= 0 else len(self._content)]
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    @overload
+    def __getitem__(self, index: int) -> Utterance: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Utterance]: ...
+    def __getitem__(self, index: int | slice) -> Utterance | list[Utterance]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        if self._kept is None:
+            return self._parse(index)
+        found = self._kept.get(index)
+        if found is None:
+            found = self._kept[index] = self._parse(index)
+        return found
+
+    def _parse(self, index: int) -> Utterance:
+        try:
+            fields = read_fields(self._line(int(self._starts[index])))
         except ValueError as error:
-            problems.append(f"{path}:{number}: {error}")
-    if problems:
-        more = len(problems) - _MAX_SHOWN
-        tail = f"; and {more} more bad line{'s' if more > 1 else ''}" if more > 0 else ""
-        raise DataError("; ".join(problems[:_MAX_SHOWN]) + tail)
-    if not utterances:
-        raise DataError(f"{path}: no utterances in this manifest; it needs one JSON object a line")
-    if check_files:
-        _check_files(path, utterances)
-    return list(_with_ids(utterances.values(), set(line_of_id)))
+            raise DataError(
+                f"{self.name}: has changed since it was opened ({error}); start again with the new one"
+            ) from error
+        if "id" not in fields:
+            stem, number = file_stem(fields), int(self._numbers[index])
+            fields["id"] = stem if number == 1 else f"{stem}-{number}"
+        return make_utterance(fields, self._folder)
+
+    def __iter__(self) -> Iterator[Utterance]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_content"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
+
+
+class _Scan:
+    """What one pass over a manifest finds: where its utterances are, and what is wrong with them."""
+
+    def __init__(self, name: str, folder: str, check_files: bool) -> None:
+        self.name, self.folder, self.check_files = name, folder, check_files
+        self.starts, self.numbers = array("q"), array("q")
+        self.durations, self.ids = array("d"), array("q")
+        self.stems: dict[int, str] = {}
+        self.shard_files: dict[str, int] = {}
+        self.shards = array("i")
+        self.problems: list[tuple[int, str]] = []
+        self.files: set[int] = set()
+        self.missing: list[tuple[int, str]] = []
+
+    def add(self, start: int, number: int, line: bytes) -> None:
+        """Take the next line."""
+        try:
+            fields = read_fields(line)
+        except ValueError as error:
+            self.problems.append((number, str(error)))
+            return
+        name = fields.get("id")
+        if name is None:
+            self.stems[len(self.starts)] = file_stem(fields)
+        # A digest is enough to find ids that may be equal; 64 bits a line are kept.
+        self.ids.append(hash(name) if name is not None else 0)
+        self.starts.append(start)
+        self.numbers.append(number)
+        self.durations.append(fields["duration"])
+        path: str = fields.get("features_filepath") or fields["audio_filepath"]
+        file = file_of(path)
+        part = file != path and "features_filepath" not in fields
+        self.shards.append(self.shard_files.setdefault(file, len(self.shard_files)) if part else -1)
+        if self.check_files:
+            self._look_for(re.sub(r":\d+$", "", file) if "features_filepath" in fields else file, number)
+
+    def _look_for(self, file: str, number: int) -> None:
+        key = hash(file)
+        if key in self.files:
+            return
+        self.files.add(key)
+        file = join(self.folder, file)
+        if not is_remote(file) and not os.path.isfile(file):
+            self.missing.append((number, file))
+
+    def finish(self, line_at: Callable[[int], bytes]) -> tuple[np.ndarray, np.ndarray, Shards | None]:
+        """Return the lines' first bytes, durations and shards.
+
+        Raises
+        ------
+        DataError
+        """
+        path = self.name
+        self.problems += self._repeated_ids(line_at)
+        if self.problems:
+            more = len(self.problems) - _MAX_SHOWN
+            shown = [f"{path}:{number}: {problem}" for number, problem in sorted(self.problems)[:_MAX_SHOWN]]
+            tail = f"; and {more} more bad line{'s' if more > 1 else ''}" if more > 0 else ""
+            raise DataError("; ".join(shown) + tail)
+        if not self.starts:
+            raise DataError(f"{path}: no utterances in this manifest; it needs one JSON object a line")
+        if self.missing:
+            number, file = self.missing[0]
+            raise DataError(
+                f"{path}:{number}: {len(self.missing)} of {len(self.files)} files do not exist, first "
+                f"{file}; "
+                f"correct the paths (relative ones start at the manifest's folder) or restore the files"
+            )
+        of = np.array(self.shards, dtype=np.int32)
+        files = [join(self.folder, file) for file in self.shard_files]
+        shards = Shards(files, of) if of.min() >= 0 else None
+        return np.array(self.starts), np.array(self.durations), shards
+
+    def _repeated_ids(self, line_at: Callable[[int], bytes]) -> Iterator[tuple[int, str]]:
+        digests = np.array(self.ids, dtype=np.int64)
+        order = np.argsort(digests, kind="stable")
+        first_of: dict[str, int] = {}
+        same = digests[order[1:]] == digests[order[:-1]]
+        for i in np.union1d(order[1:][same], order[:-1][same]).tolist():
+            if i in self.stems:
+                continue
+            name = read_fields(line_at(self.starts[i]))["id"]
+            first = first_of.setdefault(name, self.numbers[i])
+            if first != self.numbers[i]:
+                yield self.numbers[i], f"id {shown(name)} is already used on line {first}; make ids unique"
+
+    def name_the_nameless(self) -> np.ndarray:
+        """Return by utterance the number after its file's stem in its id: 1 for none, 0 for an own id."""
+        numbers = np.zeros(len(self.starts), dtype=np.int32)
+        if not self.stems:
+            return numbers
+        taken = {digest for i, digest in enumerate(self.ids) if i not in self.stems}
+        count: dict[str, int] = {}
+        for index, stem in self.stems.items():
+            number, name = 1, stem
+            while hash(name) in taken:
+                number = count[stem] = count.get(stem, 1) + 1
+                name = f"{stem}-{number}"
+            taken.add(hash(name))
+            numbers[index] = number
+        return numbers
+
+
+def durations(utterances: Sequence[Utterance]) -> np.ndarray:
+    """Return the seconds of each utterance, float64 (utterances,)."""
+    known = getattr(utterances, "durations", None)
+    return known if known is not None else np.array([u.duration for u in utterances])
 
 
 def write_manifest(path: Path | str, utterances: Iterable[Utterance]) -> None:
@@ -112,116 +313,3 @@ def write_manifest(path: Path | str, utterances: Iterable[Utterance]) -> None:
         raise DataError(
             f"{path}: cannot write this manifest ({error.strerror}); choose a folder that you can write to"
         ) from error
-
-
-def _parse(line: bytes, folder: Path) -> Utterance:
-    """Read one line; raise ValueError with the problem and its remedy. A missing id is left empty."""
-    try:
-        fields = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8 (byte 0x{line[error.start]:02x}); convert the file to UTF-8") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not JSON ({_shown(line.decode())}); write one JSON object a line") from error
-    if not isinstance(fields, dict):
-        raise ValueError(f"not a JSON object ({_shown(fields)}); write one JSON object a line")
-
-    fields = {key: value for key, value in fields.items() if value is not None or key not in _STRINGS}
-    for key in _STRINGS:
-        if key in fields and not isinstance(fields[key], str):
-            raise ValueError(f"{key} is {_shown(fields[key])}; it must be a string")
-        if key in fields and any("\ud800" <= character <= "\udfff" for character in fields[key]):
-            raise ValueError(f"{key} has half of a surrogate pair; write the whole character")
-    for key in ("id", "audio_filepath", "features_filepath"):
-        if fields.get(key) == "":
-            raise ValueError(f"{key} is empty; give it a value or leave it out")
-    if "audio_filepath" not in fields and "features_filepath" not in fields:
-        raise ValueError("no audio_filepath; add the path of the audio (or features_filepath)")
-    if "duration" not in fields:
-        raise ValueError("no duration; add the utterance's length in seconds")
-    for key in _NUMBERS:
-        value = fields.get(key, 0.0)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"{key} is {_shown(value)}; it must be a number of seconds")
-        if not 0 <= value <= sys.float_info.max or (key == "duration" and value == 0):
-            least = "above 0" if key == "duration" else "0 or more"
-            raise ValueError(f"{key} is {_shown(value)}; it must be a finite number of seconds, {least}")
-
-    return Utterance(
-        id=fields.pop("id", ""),
-        duration=float(fields.pop("duration")),
-        text=fields.pop("text", None),
-        audio_filepath=_absolute(fields.pop("audio_filepath", None), folder),
-        offset=float(fields.pop("offset", 0.0)),
-        speaker=fields.pop("speaker", None),
-        lang=fields.pop("lang", None),
-        features_filepath=_absolute(fields.pop("features_filepath", None), folder),
-        extra=fields,
-    )
-
-
-def _with_ids(utterances: Iterable[Utterance], taken: set[str]) -> Iterator[Utterance]:
-    """Name the utterances that have no id after their files, avoiding the ids in `taken`."""
-    count: dict[str, int] = {}
-    for utterance in utterances:
-        if not utterance.id:
-            stem = _file(utterance).stem
-            name = stem
-            while name in taken:
-                count[stem] = count.get(stem, 1) + 1
-                name = f"{stem}-{count[stem]}"
-            taken.add(name)
-            utterance = replace(utterance, id=name)
-        yield utterance
-
-
-def _check_files(path: Path, utterances: Mapping[int, Utterance]) -> None:
-    line_of_file: dict[Path, int] = {}
-    for number, utterance in utterances.items():
-        line_of_file.setdefault(_file(utterance), number)
-    missing = {file: number for file, number in line_of_file.items() if not file.is_file()}
-    if missing:
-        file, number = next(iter(missing.items()))
-        raise DataError(
-            f"{path}:{number}: {len(missing)} of {len(line_of_file)} files do not exist, first {file}; "
-            f"correct the paths (relative ones start at the manifest's folder) or restore the files"
-        )
-
-
-def _file(utterance: Utterance) -> Path:
-    """Return the file that the utterance is read from, without a Kaldi archive's byte offset."""
-    if utterance.features_filepath is not None:
-        return Path(re.sub(r":\d+$", "", utterance.features_filepath))
-    assert utterance.audio_filepath is not None
-    return Path(utterance.audio_filepath)
-
-
-def to_record(utterance: Utterance, folder: Path) -> dict[str, Any]:
-    """Return the utterance as a manifest line's fields, those without a value left out."""
-    fields: dict[str, Any] = {
-        "id": utterance.id,
-        "audio_filepath": _relative(utterance.audio_filepath, folder),
-        "features_filepath": _relative(utterance.features_filepath, folder),
-        "offset": utterance.offset or None,
-        "duration": utterance.duration,
-        "text": utterance.text,
-        "speaker": utterance.speaker,
-        "lang": utterance.lang,
-    }
-    return {key: value for key, value in fields.items() if value is not None} | dict(utterance.extra)
-
-
-def _absolute(file: str | None, folder: Path) -> str | None:
-    return None if file is None else os.path.normpath(folder / file)
-
-
-def _relative(file: str | None, folder: Path) -> str | None:
-    if file is None:
-        return None
-    absolute = Path(os.path.abspath(file))
-    return str(absolute.relative_to(folder) if absolute.is_relative_to(folder) else absolute)
-
-
-def _shown(value: object) -> str:
-    """Return a value as one short line."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

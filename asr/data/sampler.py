@@ -8,9 +8,13 @@ from typing import Literal, get_args
 import numpy as np
 from torch.utils.data import Sampler
 
+from asr.data.manifest import Shards
 from asr.errors import DataError
+from asr.storage import prefetch
 
 Key = tuple[int, int]
+Ahead = list[tuple[int, list[str]]]
+"""Files to begin to read, and the position of the batch before which to do so."""
 Order = Literal["shuffled", "sortagrad", "packed"]
 
 
@@ -44,6 +48,12 @@ class BatchSampler(Sampler[list[Key]]):
     stretch : callable, optional
         From an epoch to how many times its duration each utterance lasts in it, for augmentation that
         changes the speed.
+    shards : Shards, optional
+        Where each utterance lies. The shards are shuffled every epoch, and an utterance meets those of
+        `window` shards that follow each other, which are read ahead. With no more shards than that, and where
+        the order is from short to long or the reverse, they make no difference to the batches.
+    window : int
+        Shards whose utterances are shuffled together.
 
     Raises
     ------
@@ -55,7 +65,7 @@ class BatchSampler(Sampler[list[Key]]):
 
     def __init__(
         self,
-        durations: Sequence[float],
+        durations: Sequence[float] | np.ndarray,
         *,
         batch_seconds: float,
         shuffle: bool,
@@ -64,6 +74,8 @@ class BatchSampler(Sampler[list[Key]]):
         num_replicas: int = 1,
         rank: int = 0,
         stretch: Callable[[int], np.ndarray] | None = None,
+        shards: Shards | None = None,
+        window: int = 8,
     ) -> None:
         if batch_seconds <= 0:
             raise ValueError(f"batch_seconds must be positive, found {batch_seconds}")
@@ -76,9 +88,10 @@ class BatchSampler(Sampler[list[Key]]):
         self.order = order
         self.share(num_replicas, rank)
         self.stretch = stretch
+        self.shards, self.window = shards, window
         self.epoch = 0
         self.start = 0
-        self._made: tuple[tuple[int, int], np.ndarray, list[list[int]]] | None = None
+        self._made: tuple[tuple[int, int], np.ndarray, list[list[int]], Ahead] | None = None
 
     def share(self, num_replicas: int, rank: int) -> None:
         """Choose how many devices share each batch, and which of them this one is."""
@@ -101,12 +114,17 @@ class BatchSampler(Sampler[list[Key]]):
 
     def largest(self, epoch: int) -> list[Key]:
         """Return this device's share of the epoch's batch of most seconds with padding."""
-        lengths, batches = self._make(epoch)
+        lengths, batches, _ = self._make(epoch)
         return self._share(epoch, max(batches, key=lambda batch: _padded(lengths, batch)))
 
     def __iter__(self) -> Iterator[list[Key]]:
-        epoch = self.epoch
-        for batch in self.batches(epoch)[self.start :]:
+        epoch, start = self.epoch, self.start
+        _, batches, ahead = self._make(epoch)
+        begun = sum(first < start for first, _ in ahead)
+        ahead = ahead[max(0, begun - 2) :]  # of those before the start, only its own window and the next
+        for position, batch in enumerate(batches[start:], start):
+            while ahead and ahead[0][0] <= position:
+                prefetch(ahead.pop(0)[1])
             yield self._share(epoch, batch)
 
     def __len__(self) -> int:
@@ -114,46 +132,87 @@ class BatchSampler(Sampler[list[Key]]):
 
     def useful_share(self, epoch: int = 0) -> float:
         """Return the share of seconds in all devices' batches of an epoch that is not padding."""
-        lengths, batches = self._make(epoch)
+        lengths, batches, _ = self._make(epoch)
         shares = [batch[rank :: self.num_replicas] for batch in batches for rank in range(self.num_replicas)]
         return float(lengths.sum() / sum(_padded(lengths, share) for share in shares))
 
     def _share(self, epoch: int, batch: list[int]) -> list[Key]:
         return [(epoch, index) for index in batch[self.rank :: self.num_replicas]]
 
-    def _make(self, epoch: int) -> tuple[np.ndarray, list[list[int]]]:
-        """Return each utterance's seconds in an epoch, and its batches; the last ones made are kept."""
+    def _make(self, epoch: int) -> tuple[np.ndarray, list[list[int]], Ahead]:
+        """Return each utterance's seconds in an epoch, its batches, and which files to read before which.
+
+        The last ones made are kept.
+        """
         key = epoch, self.num_replicas
         if self._made is None or self._made[0] != key:
             lengths = self.durations if self.stretch is None else self.durations * self.stretch(epoch)
-            self._made = key, lengths, self._draw(epoch, lengths)
+            self._made = key, lengths, *self._draw(epoch, lengths)
         return self._made[1:]
 
-    def _draw(self, epoch: int, lengths: np.ndarray) -> list[list[int]]:
+    def _draw(self, epoch: int, lengths: np.ndarray) -> tuple[list[list[int]], Ahead]:
         rng = np.random.default_rng([self.seed, epoch])
         rising = self.order == "sortagrad" and epoch == 0
         keys = lengths
         if self.shuffle and self.order != "packed" and not rising:
             keys = lengths * rng.uniform(1 - self.JITTER, 1 + self.JITTER, len(lengths))
-        batches = self._pack(lengths, np.argsort(-keys, kind="stable").tolist())
-        if not self.shuffle:
-            return batches
-        if rising:
-            return batches[::-1]
-        rng.shuffle(batches)
-        largest = max(range(len(batches)), key=lambda i: _padded(lengths, batches[i]))
-        return [batches[largest], *batches[:largest], *batches[largest + 1 :]]
+        if not self.shuffle or rising:
+            batches = self._pack(lengths, np.argsort(-keys, kind="stable"))
+            return batches[:: -1 if rising else 1], []
+        groups = []
+        for indices in self._windows(epoch):
+            batches = self._pack(lengths, indices[np.argsort(-keys[indices], kind="stable")])
+            rng.shuffle(batches)
+            groups.append((batches, indices))
+        padded = [[_padded(lengths, batch) for batch in batches] for batches, _ in groups]
+        first = max(range(len(groups)), key=lambda i: max(padded[i]))
+        largest = max(range(len(padded[first])), key=padded[first].__getitem__)
+        groups.insert(0, groups.pop(first))
+        groups[0][0].insert(0, groups[0][0].pop(largest))
+        return [batch for batches, _ in groups for batch in batches], self._ahead(groups)
 
-    def _pack(self, lengths: np.ndarray, indices: list[int]) -> list[list[int]]:
+    def _windows(self, epoch: int) -> list[np.ndarray]:
+        """Return the indices of utterances that are shuffled together."""
+        everything = np.arange(len(self.durations))
+        if self.shards is None or len(self.shards.files) <= self.window:
+            return [everything]
+        # A generator of its own: it must not move the draws that are made without shards.
+        order = np.random.default_rng([self.seed, epoch, 1]).permutation(len(self.shards.files))
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        window_of = place[self.shards.of] // self.window
+        by_window = np.argsort(window_of, kind="stable")
+        windows = np.split(everything[by_window], np.flatnonzero(np.diff(window_of[by_window])) + 1)
+        while len(windows) > 1 and min(map(len, windows)) < self.num_replicas:
+            smallest = min(range(len(windows)), key=lambda i: len(windows[i]))
+            rest = windows.pop(smallest)
+            windows[smallest - 1] = np.sort(np.concatenate([windows[smallest - 1], rest]))
+        return windows
+
+    def _ahead(self, groups: Sequence[tuple[list[list[int]], np.ndarray]]) -> Ahead:
+        """Return at which batch to begin reading which files: a window's, when the one before it begins."""
+        if self.shards is None:
+            return []
+        files = [
+            [self.shards.files[shard] for shard in np.unique(self.shards.of[indices]).tolist()]
+            for _, indices in groups
+        ]
+        ahead, position = [(0, files[0])], 0
+        for (batches, _), following in zip(groups, files[1:], strict=False):
+            ahead.append((position, following))
+            position += len(batches)
+        return ahead
+
+    def _pack(self, lengths: np.ndarray, indices: np.ndarray) -> list[list[int]]:
         """Cut a sequence of utterances, about from long to short, into batches."""
         batches: list[list[int]] = []
         longest = 0.0
-        for index in indices:
-            longest = max(longest, lengths[index])
+        for index, length in zip(indices.tolist(), lengths[indices].tolist(), strict=True):
+            longest = max(longest, length)
             full = batches and longest * (len(batches[-1]) + 1) > self.batch_seconds
             if not batches or (full and len(batches[-1]) >= self.num_replicas):
                 batches.append([])
-                longest = lengths[index]
+                longest = length
             batches[-1].append(index)
         if len(batches) > 1 and len(batches[-1]) < self.num_replicas:
             rest = batches.pop()
@@ -161,7 +220,7 @@ class BatchSampler(Sampler[list[Key]]):
             # The shortest of the batch before fill up the last one; or both are one, if that is too small.
             cut = len(both) - self.num_replicas
             batches += [both[:cut], both[cut:]] if cut >= self.num_replicas else [both]
-        return [sorted(batch, key=lambda index: -lengths[index]) for batch in batches]
+        return [[batch[i] for i in np.argsort(-lengths[batch], kind="stable").tolist()] for batch in batches]
 
 
 def _padded(lengths: np.ndarray, batch: Sequence[int]) -> float:

@@ -13,8 +13,10 @@ from torch import nn
 
 from asr.data.checks.problems import Problem, summarize
 from asr.data.dataset import read_inputs
+from asr.data.manifest import durations
 from asr.errors import AsrError, DataError
 from asr.recognizer import Recognizer
+from asr.storage import is_remote
 from asr.training.metrics import Monitor
 from asr.training.task import Task
 from asr.types import Utterance
@@ -28,8 +30,8 @@ def require_trainable(
 ) -> None:
     """Stop before the first step if an utterance cannot be learnt, and note what is unusual.
 
-    Looks at the text, at audio headers, and at whether CTC can fit each text into its frames. A training set
-    of up to `READ_HOURS` is also read to the last sample.
+    Looks at the text, at audio headers (but not at those of a large set of remote files), and at whether CTC
+    can fit each text into its frames. A training set of up to `READ_HOURS` is also read to the last sample.
 
     Raises
     ------
@@ -37,8 +39,11 @@ def require_trainable(
         If a training utterance cannot be spelled, has too few frames for its tokens, or is longer than
         its file, or if a file cannot be read.
     """
+    hours = float(durations(train_set).sum()) / 3600
+    # The headers of many remote shards would cost a copy of all of them.
+    far = hours > READ_HOURS and is_remote(train_set[0].audio_filepath or "")
     for name, utterances in (("training", train_set), ("dev", dev_set)):
-        found = recognizer.problems(utterances)
+        found = recognizer.problems(utterances, read="nothing" if far and name == "training" else "headers")
         # A dev text may be impossible for the model: that is a part of its error rate.
         bearable = ("alphabet", "too_long", "no_text") if name == "dev" else ()
         errors = [p for p in found if p.severity == "error" and p.kind not in bearable]
@@ -46,7 +51,6 @@ def require_trainable(
             raise DataError("; ".join(summarize(errors, name)))
         for message in summarize(found, name):
             monitor.note(message)
-    hours = sum(u.duration for u in train_set) / 3600
     if hours > READ_HOURS:
         monitor.note(
             f"{hours:.0f} h of training speech are read as training goes; 'asr check' reads them beforehand"

@@ -50,6 +50,8 @@ class Trainer:
         number is what these have started.
     num_workers : int
         Processes that read audio ahead, for each device; of no account for text.
+    shuffle_shards : int
+        Tar shards whose utterances are shuffled together; of no account for other data.
     save_every_minutes : float
         The most that a kill costs; every epoch is saved as well.
     max_skipped_steps : int
@@ -71,6 +73,7 @@ class Trainer:
         accelerator: Accelerator = "auto",
         devices: int = 1,
         num_workers: int = 0,
+        shuffle_shards: int = 8,
         save_every_minutes: float = 10.0,
         max_skipped_steps: int = 20,
     ) -> None:
@@ -81,6 +84,7 @@ class Trainer:
             ("gradient_clip", gradient_clip),
             ("patience", patience),
             ("devices", devices),
+            ("shuffle_shards", shuffle_shards),
             ("save_every_minutes", save_every_minutes),
             ("max_skipped_steps", max_skipped_steps),
         ):
@@ -97,7 +101,7 @@ class Trainer:
         self.patience = patience
         self.precision = precision
         self.accelerator, self.devices = accelerator, devices
-        self.num_workers = num_workers
+        self.num_workers, self.shuffle_shards = num_workers, shuffle_shards
         self.save_every_minutes = save_every_minutes
         self.max_skipped_steps = max_skipped_steps
 

@@ -13,7 +13,8 @@ from asr.build import build
 from asr.data.checks.utterances import ctc_min_frames
 from asr.data.collate import pad
 from asr.data.dataset import read_in_batches
-from asr.data.manifest import read_manifest
+from asr.data.feature_store import store_features
+from asr.data.manifest import Manifest, durations
 from asr.errors import AsrError, DataError
 from asr.evaluation import BATCH_SECONDS
 from asr.files import atomic_write, make_folder
@@ -56,8 +57,8 @@ def train(config: dict[str, Any], monitor: Monitor, command: Sequence[str] = ())
 
 
 def _train(config: dict[str, Any], output_dir: Path, monitor: Monitor, command: Sequence[str]) -> Recognizer:
-    train_set = read_manifest(config["data"]["train"])
-    dev_set = read_manifest(config["data"]["dev"])
+    train_set: Sequence[Utterance] = Manifest(config["data"]["train"])
+    dev_set: Sequence[Utterance] = Manifest(config["data"]["dev"])
     for name, utterances in (("train", train_set), ("dev", dev_set)):
         missing = [u.id for u in utterances if u.text is None or (name == "train" and not u.text.strip())]
         if missing:
@@ -83,6 +84,10 @@ def _train(config: dict[str, Any], output_dir: Path, monitor: Monitor, command: 
     set_seed(config["seed"])
     start = load_model(config["init_from"], "cpu") if config.get("init_from") and content is None else None
     recognizer = make_recognizer(config, train_set, start, tokens)
+    if config["data"].get("feature_store"):
+        train_set, dev_set = use_feature_store(
+            config, recognizer, train_set, dev_set, trainer.num_workers, monitor
+        )
     require_trainable(recognizer, train_set, dev_set, monitor)
     augmentation = make_augmentation(config, recognizer, train_set, monitor)
     if start is not None:
@@ -100,6 +105,7 @@ def _train(config: dict[str, Any], output_dir: Path, monitor: Monitor, command: 
         augmentation=augmentation,
         seed=config["seed"],
         order=trainer.order,
+        shuffle_shards=trainer.shuffle_shards,
     )
     trainer.fit(
         task,
@@ -127,8 +133,49 @@ def make_recognizer(
     texts = [normalizer(u.text or "") for u in train_set]
     tokenizer = build(tokens) if tokens else choose_tokenizer(config["tokenizer"], texts, start)
     return Recognizer.from_config(
-        config | {"tokenizer": tokenizer.to_config()}, max_train_seconds=max(u.duration for u in train_set)
+        config | {"tokenizer": tokenizer.to_config()}, max_train_seconds=float(durations(train_set).max())
     )
+
+
+def use_feature_store(
+    config: dict[str, Any],
+    recognizer: Recognizer,
+    train_set: Sequence[Utterance],
+    dev_set: Sequence[Utterance],
+    num_workers: int,
+    monitor: Monitor,
+) -> tuple[Sequence[Utterance], Sequence[Utterance]]:
+    """Return both sets with their features in place of their audio, computed first if there is no store yet.
+
+    Raises
+    ------
+    ConfigError
+        If the store is of another front end, or an augmentation needs waveforms.
+    AsrError
+        If an utterance cannot be read.
+    """
+    # Before anything is computed, see that the augmentation can do without waveforms.
+    augmentation = Augmentation(
+        config["augment"], seed=config["seed"], sample_rate=recognizer.sample_rate, of_features=True
+    )
+    if augmentation.speed is not None:
+        monitor.note(
+            "augment.speed changes the tempo of stored features by interpolation; without "
+            "data.feature_store it resamples audio, pitch and all"
+        )
+    found = [
+        store_features(
+            utterances,
+            recognizer.features.extractor,
+            config["features"]["extractor"],
+            Path(config["data"]["feature_store"]),
+            name,
+            num_workers=num_workers,
+            note=monitor.note,
+        )
+        for name, utterances in (("train", train_set), ("dev", dev_set))
+    ]
+    return found[0], found[1]
 
 
 def make_augmentation(

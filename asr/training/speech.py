@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from asr.augment import Augmentation
 from asr.data.dataset import SpeechDataset, make_loader
+from asr.data.manifest import durations
 from asr.data.sampler import BatchSampler, Order
 from asr.errors import AsrError, DataError
 from asr.evaluation import recognize_utterances
@@ -37,6 +38,8 @@ class SpeechTask:
     seed : int
     order : {"shuffled", "sortagrad", "packed"}
         Of the batches; see `asr.data.sampler.BatchSampler`.
+    shuffle_shards : int
+        Shards whose utterances are shuffled together, if the training set lies in tar shards.
     """
 
     speed = "audio_seconds_per_second"
@@ -54,13 +57,14 @@ class SpeechTask:
         augmentation: Augmentation,
         seed: int,
         order: Order = "shuffled",
+        shuffle_shards: int = 8,
     ) -> None:
         self.recognizer, self.dev = recognizer, dev
         self.whole: nn.Module = recognizer
         self.model: nn.Module = recognizer.model
         self.augmentation, self.num_workers = augmentation, num_workers
-        durations = [u.duration for u in train]
-        self.size = sum(durations)
+        seconds = durations(train)
+        self.size = float(seconds.sum())
         self.description = f"{len(train)} utterances of {self.size / 3600:.2f} h"
         self.dataset = SpeechDataset(
             train,
@@ -74,12 +78,14 @@ class SpeechTask:
             seed=seed,
         )
         self.sampler = BatchSampler(
-            durations,
+            seconds,
             batch_seconds=batch_seconds,
             shuffle=True,
             seed=seed,
             order=order,
             stretch=self.dataset.stretch,
+            shards=getattr(train, "shards", None),
+            window=shuffle_shards,
         )
         self.loader: Any = None
 

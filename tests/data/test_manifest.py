@@ -1,9 +1,12 @@
 import json
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from asr.data.manifest import read_manifest, write_manifest
+from asr.data.manifest import Manifest, durations, read_manifest, write_manifest
 from asr.errors import DataError
 from asr.types import Utterance
 
@@ -168,3 +171,98 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot write this manifest"):
         write_manifest(tmp_path / "file" / "m.jsonl", [])
+
+
+def test_an_opened_manifest_gives_what_reading_it_gives(tmp_path):
+    lines = [
+        b"\xef\xbb\xbf" + GOOD.encode() + b"\r",
+        "",
+        '{"audio_filepath": "b/a.wav", "duration": 2.25, "offset": 0.5, "note": "\\u00e4"}',
+        '{"features_filepath": "f.ark:12", "duration": 3, "id": "ü"}',
+        "   ",
+        '{"audio_filepath": "c/a.wav", "duration": 1}',
+    ]
+    path = manifest(tmp_path, *lines)
+    found, read = Manifest(path, check_files=False), read_manifest(path, check_files=False)
+    assert [u.id for u in read] == ["a", "a-2", "ü", "a-3"]
+    assert list(found) == read == [found[i] for i in range(4)] == list(found[:])
+    assert found[-1] == read[-1]
+    assert found[1:3] == read[1:3]
+    with pytest.raises(IndexError):
+        found[4]
+    assert found.durations.tolist() == durations(read).tolist() == [1.5, 2.25, 3.0, 1.0]
+    assert list(pickle.loads(pickle.dumps(found))) == read
+    assert found.shards is None
+
+
+def test_utterances_of_small_manifests_are_kept_those_of_large_ones_parsed_again(tmp_path, monkeypatch):
+    path = manifest(tmp_path, GOOD, '{"audio_filepath": "b.wav", "duration": 1}')
+    small = Manifest(path, check_files=False)
+    assert small[1] is small[1]
+    monkeypatch.setattr("asr.data.manifest._SMALL", 1)
+    large = Manifest(path, check_files=False)
+    assert large[1] == small[1]
+    assert large[1] is not large[1]
+
+
+def test_a_line_that_changed_after_it_was_read_is_told(tmp_path):
+    path = manifest(tmp_path, GOOD, GOOD)
+    found = Manifest(path, check_files=False)
+    path.write_bytes(b"x" * path.stat().st_size)
+    with pytest.raises(DataError, match=r"m\.jsonl: has changed since it was opened"):
+        found[1]
+
+
+def test_addresses_and_parts_of_files_stay_what_they_are(tmp_path):
+    paths = ["s3://bucket/a.flac", "x/../y.tar:512:99", "https://host/a.tar:5:6", str(tmp_path / "z.wav")]
+    path = manifest(tmp_path, *(json.dumps({"audio_filepath": p, "duration": 1, "id": p}) for p in paths))
+    found = read_manifest(path, check_files=False)
+    assert [u.audio_filepath for u in found] == [paths[0], f"{tmp_path}/y.tar:512:99", *paths[2:]]
+    write_manifest(path, found)
+    assert read_manifest(path, check_files=False) == found
+    with pytest.raises(DataError, match=r"m\.jsonl:2: 2 of 4 files do not exist, first .*/y\.tar;"):
+        read_manifest(path)
+
+
+MILLION = """
+import json, resource, sys
+import numpy as np
+from asr.data.manifest import Manifest
+from asr.data.sampler import BatchSampler
+
+path, count = sys.argv[1], 1_000_000
+with open(path, "w") as file:
+    for i in range(count):
+        text = f"number {i} " * 9
+        fields = {"audio_filepath": f"a/{i % 7}/{i // 7}.wav", "duration": 1 + i % 13, "text": text}
+        if i % 2:
+            fields["id"] = f"u{i}"
+        file.write(json.dumps(fields) + "\\n")
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+before = peak()
+found = Manifest(path, check_files=False)
+batches = BatchSampler(found.durations, batch_seconds=600, shuffle=True).batches(0)
+assert sorted(i for batch in batches for i in batch) == list(range(count))
+for i in (0, 1, 500_001, count - 1):
+    assert found[i].text == f"number {i} " * 9 and found[i].duration == 1 + i % 13
+    assert i % 2 == 0 or found[i].id == f"u{i}"
+assert found[14].id == "2" and found[16].id == "2-2"
+print(before, peak())
+with open(path, "a") as file:
+    file.write(json.dumps({"audio_filepath": "b.wav", "duration": 1, "id": "u77"}))
+try:
+    Manifest(path, check_files=False)
+except Exception as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_a_million_lines_are_opened_in_little_memory(tmp_path):
+    path = tmp_path / "m.jsonl"
+    result = subprocess.run([sys.executable, "-c", MILLION, str(path)], capture_output=True, text=True)
+    memory, error = result.stdout.splitlines()
+    _, peak = map(int, memory.split())
+    assert peak < 2000, f"{peak} MB"
+    assert error == f"{path}:1000001: id 'u77' is already used on line 78; make ids unique"

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import codecs
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from asr.data.checks.problems import Problem, make_problem
-
-# `read_manifest` refuses a manifest as a whole; here every other line of it is still checked.
-from asr.data.manifest import _parse as parse_line
+from asr.data.lines import parse_line
+from asr.data.shards import find_index
+from asr.errors import DataError
 from asr.types import Utterance
 
 
@@ -71,10 +70,11 @@ def _read(path: str, name: str) -> Split:
         problem = make_problem(kind, message, id=id, path=path)
         split.problems.append(replace(problem, manifest=path, line=line))
 
-    folder = Path(os.path.abspath(Path(path).parent))
+    # `read_manifest` refuses a manifest as a whole; here every other line of it is still checked.
     line_of_id: dict[str, int] = {}
     try:
-        with open(path, "rb") as file:
+        index, folder, _ = find_index(path)
+        with index.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if number == 1:
                     line = line.removeprefix(codecs.BOM_UTF8)
@@ -92,6 +92,8 @@ def _read(path: str, name: str) -> Split:
                     continue
                 split.utterances.append(utterance)
                 split.lines.append(number)
+    except DataError as error:
+        report("manifest", str(error), 0)
     except OSError as error:
         report(
             "manifest",
