@@ -12,6 +12,7 @@ examples:
   asr prepare recipes/digits
   asr prepare recipes/an4 --archive ~/Downloads/an4_feat.tar.gz
   asr prepare recipes/fsdd --output-dir corpora/fsdd speaker=theo
+  asr prepare lhotse:cmu_arctic --archive corpora/cmu_arctic     any corpus that lhotse knows
 
 An archive is looked for in the folder that ASR_ARCHIVES names before it is downloaded.
 """
@@ -26,11 +27,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("recipe", help="a recipe's folder, such as recipes/an4")
+    parser.add_argument("recipe", help="a recipe's folder, such as recipes/an4, or lhotse:CORPUS")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="options of the recipe's prepare.py"
     )
-    parser.add_argument("--archive", type=Path, help="the corpus archive, if you have it already")
+    parser.add_argument(
+        "--archive",
+        type=Path,
+        help="the corpus archive, if you have it already; for lhotse the unpacked corpus",
+    )
     parser.add_argument("--output-dir", type=Path, help="where the data go (default: data/RECIPE)")
     parser.set_defaults(run=run)
 
@@ -38,6 +43,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prepare."""
     import yaml
+
+    if args.recipe.startswith("lhotse:"):
+        return _prepare_lhotse(args)
 
     from asr.build import argument_problems
     from asr.cli.config import find_recipe, load_prepare, recipe_options
@@ -60,6 +68,35 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("; ".join(mistakes))
     output_dir = args.output_dir or Path("data") / folder.name
     prepare(str(folder), output_dir, options, archive=args.archive)
+    return 0
+
+
+def _prepare_lhotse(args: argparse.Namespace) -> int:
+    import yaml
+
+    from asr.cli.progress import step_bar
+    from asr.data.lhotse_corpora import prepare_corpus
+    from asr.errors import ConfigError
+
+    corpus = args.recipe.removeprefix("lhotse:")
+    options = {}
+    for item in args.overrides:
+        key, separator, value = item.partition("=")
+        if not separator:
+            raise ConfigError(f"{item}: not key=value; options are those of lhotse's prepare_{corpus}")
+        options[key] = yaml.safe_load(value)
+    output_dir = args.output_dir or Path("data") / corpus
+    with step_bar() as progress:
+        count = prepare_corpus(
+            corpus,
+            output_dir,
+            folder=args.archive,
+            options=options,
+            progress=progress,
+            say=lambda message: print(f"asr: {message}", file=sys.stderr),
+        )
+    for name, number in count.items():
+        print(f"{output_dir / name}.jsonl: {number} utterances")
     return 0
 
 

@@ -11,7 +11,7 @@ from asr.types import Utterance
 
 _TEXT = ("text", "transcription", "transcript", "sentence", "normalized_text")
 _ID = ("id", "utterance_id", "utt_id")
-_SPEAKER = ("speaker", "speaker_id", "client_id")
+_SPEAKER = ("speaker", "speaker_id", "spk_id", "client_id")
 _LANGUAGE = ("lang", "language", "locale")
 
 

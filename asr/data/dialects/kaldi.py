@@ -79,6 +79,11 @@ def _read(path: Path, source: Source) -> Iterator[Utterance]:
             duration = durations[id] if frames is None else frames * _FRAME_SHIFT
             yield Utterance(duration=duration, features_filepath=features, **known(id))
         ids = set(places)
+        size = read_features(next(iter(places.values()))).shape[1]
+        source.notes.append(
+            f"features of {size} values a frame, of a kind that {path} does not say: a model takes the kind "
+            "that it was trained on (features=mfcc and fbank are Kaldi's)"
+        )
     else:
         if has_features:
             source.notes.append(

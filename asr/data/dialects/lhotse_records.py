@@ -227,7 +227,8 @@ def _supervision(u: Utterance, recording: Record) -> Record:
         "id": u.id,
         "recording_id": recording["id"],
         "start": u.offset,
-        "duration": u.duration,
+        # Durations in manifests are often rounded up; lhotse's recordings end where they end.
+        "duration": min(u.duration, max(recording["duration"] - u.offset, 0.0)),
         "channel": index,
         "text": u.text,
         "language": u.lang,
