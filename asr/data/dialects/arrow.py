@@ -110,12 +110,7 @@ def _write(path: Path, utterances: Sequence[Utterance], target: Target) -> Seque
     pa = _pyarrow(path)
     rows = [to_columns(utterance) for utterance in utterances]
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    try:
-        arrays = {key: pa.array([row.get(key) for row in rows]) for key in keys}
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
-        raise DataError(
-            f"the values of a field are of different types ({error}); Arrow holds one type"
-        ) from error
+    arrays = {key: _array(pa, [row.get(key) for row in rows]) for key in keys}
     names = Names()
     files = [f"{names.take(file_name(u.id))}{target.suffix(u)}" for u in utterances]
     sound = pa.struct({"bytes": pa.binary(), "path": pa.string()})
@@ -152,6 +147,16 @@ def _write(path: Path, utterances: Sequence[Utterance], target: Target) -> Seque
     }
     _write_json(path / "state.json", state)
     return utterances
+
+
+def _array(pa: Any, values: list[Any]) -> pa.Array:
+    """Return a column; values of different types, of which Arrow holds one, become JSON."""
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+        return pa.array(
+            [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
+        )
 
 
 def _bytes(utterance: Utterance, scratch: Path, target: Target) -> bytes:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from asr.data.dialects.base import UNKNOWN, Dialect, Problems, Source, Target
-from asr.data.dialects.files import csv_rows, head, read_json, read_transcript, text_file
+from asr.data.dialects.files import csv_header, csv_rows, head, read_json, read_transcript, text_file
 from asr.data.dialects.values import Names, file_name, is_audio, one_line, shown
 from asr.errors import DataError
 from asr.types import Utterance
@@ -52,8 +52,7 @@ def _utterance(audio: str, transcript: str, source: Source, folders: Sequence[Pa
 
 
 def _detect_csv(path: Path) -> bool:
-    lines = head(path).split("\n") if path.is_file() else []
-    cells = lines[0].strip("\r").replace('"', "").rsplit(",", 1) if lines else []
+    cells = csv_header(path) if path.is_file() else []
     return len(cells) == 2 and is_audio(cells[0]) and cells[1].endswith(".txt")
 
 

@@ -14,10 +14,12 @@ from typing import Any
 from asr.data.dialects.base import UNKNOWN, Problems, Source, Target
 from asr.data.dialects.media import channel_index, run_command
 from asr.data.dialects.values import Names, seconds, shown
-from asr.errors import AudioError
+from asr.errors import AudioError, DataError
 from asr.types import Utterance
 
 Record = dict[str, Any]
+# Seconds by which lhotse lets a supervision end after its recording (`lhotse.qa`).
+_BEYOND = 1e-3
 _OWN_KEYS = ("gender", "alignment")
 
 
@@ -227,8 +229,7 @@ def _supervision(u: Utterance, recording: Record) -> Record:
         "id": u.id,
         "recording_id": recording["id"],
         "start": u.offset,
-        # Durations in manifests are often rounded up; lhotse's recordings end where they end.
-        "duration": min(u.duration, max(recording["duration"] - u.offset, 0.0)),
+        "duration": _within(u, recording["duration"]),
         "channel": index,
         "text": u.text,
         "language": u.lang,
@@ -237,6 +238,15 @@ def _supervision(u: Utterance, recording: Record) -> Record:
         "custom": extra or None,
     }
     return {key: value for key, value in record.items() if value is not None}
+
+
+def _within(u: Utterance, length: float) -> float:
+    """Return the duration, or less where it goes beyond the recording, which lhotse does not allow."""
+    if u.offset + u.duration <= length + _BEYOND:
+        return u.duration
+    if u.offset >= length:
+        raise DataError(f"{u.id}: starts at {u.offset:g} s in a file of {length:.3f} s; correct the times")
+    return round(length - u.offset, 9)
 
 
 def to_cut(recording: Record, supervision: Record) -> Record:

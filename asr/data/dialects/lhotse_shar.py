@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,7 +71,9 @@ def _write(path: Path, utterances: Sequence[Utterance], target: Target) -> Seque
     several = [u.id for u in utterances if isinstance(u.extra.get("channel"), list)]
     if several:
         raise DataError(f"{several[0]}: channels {shown(several)} of a recording; Shar holds one or all")
-    cuts = CutSet.from_cuts(deserialize_item(to_cut(*pair)) for pair in to_records(utterances, target))
+    cuts = CutSet.from_cuts(
+        deserialize_item(deepcopy(to_cut(*pair))) for pair in to_records(utterances, target)
+    )
     cuts.to_shar(path, fields={"recording": "flac"}, shard_size=_SHARD_SIZE, verbose=False)
     return utterances
 
