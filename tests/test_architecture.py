@@ -51,6 +51,8 @@ HOMES = {
     "safetensors": {"container"},
     "flashlight": {"decoding"},
     "rich": {"cli"},
+    "lhotse": {"data"},
+    "pyarrow": {"data"},
     "matplotlib": {"plots"},
     "fastapi": {"serve"},
     "starlette": {"serve"},

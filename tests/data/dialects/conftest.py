@@ -82,3 +82,9 @@ def manifest_of(tmp_path_factory):
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def audio_file():
+    """Return the function that makes an audio file of noise."""
+    return make_audio
