@@ -168,7 +168,7 @@ def write(
     Parameters
     ----------
     channels : frozenset of str
-        Ids of the utterances of which one channel is wanted, for dialects that contain their audio.
+        Ids of the utterances that are one channel of a recording with several.
 
     Raises
     ------

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import inspect
 import os
+import pkgutil
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -98,12 +100,17 @@ def _functions(corpus: str) -> tuple[Callable[..., Any], Callable[..., Any] | No
         from lhotse import recipes
     except ImportError as error:
         raise ConfigError(f"lhotse:{corpus}: lhotse is not installed; pip install 'asr[lhotse]'") from error
-    known = sorted(name.removeprefix("prepare_") for name in dir(recipes) if name.startswith("prepare_"))
-    if corpus not in known:
+    # Some recipes are modules that lhotse.recipes does not pass on.
+    modules = {module.name for module in pkgutil.iter_modules(recipes.__path__)}
+    home = recipes
+    if not hasattr(recipes, f"prepare_{corpus}") and corpus in modules:
+        home = importlib.import_module(f"lhotse.recipes.{corpus}")
+    if not hasattr(home, f"prepare_{corpus}"):
+        known = sorted(name.removeprefix("prepare_") for name in dir(recipes) if name.startswith("prepare_"))
         near = difflib.get_close_matches(corpus, known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"it knows {', '.join(known)}"
         raise ConfigError(f"lhotse:{corpus}: lhotse knows no such corpus; {hint}")
-    return getattr(recipes, f"prepare_{corpus}"), getattr(recipes, f"download_{corpus}", None)
+    return getattr(home, f"prepare_{corpus}"), getattr(home, f"download_{corpus}", None)
 
 
 def _checked(

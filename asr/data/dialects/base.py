@@ -74,7 +74,7 @@ class Target:
         That will be written.
     headers : Headers
     channels : frozenset of str
-        Ids of the utterances of which one channel is wanted.
+        Ids of the utterances that are one channel of a recording with several.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ class Target:
         self, utterances: Sequence[Utterance], headers: Headers, channels: frozenset[str] = frozenset()
     ) -> None:
         self._utterances = utterances
-        self._channels = channels
+        self.channels = channels
         self._num_placed = 0
         self.headers = headers
         self.notes: list[str] = []
@@ -94,7 +94,7 @@ class Target:
     @cached_property
     def parts(self) -> frozenset[str]:
         """Ids of the utterances that are a stretch or a channel of a longer recording."""
-        return stretches(self._utterances, self.headers) | self._channels
+        return stretches(self._utterances, self.headers) | self.channels
 
     def suffix(self, utterance: Utterance) -> str:
         """Return the suffix of the file that `place` will make."""

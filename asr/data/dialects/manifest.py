@@ -29,6 +29,12 @@ def _read(path: Path, source: Source) -> Iterator[Utterance]:
 
 def _write(path: Path, utterances: Sequence[Utterance], target: Target) -> Sequence[Utterance]:
     write_manifest(path, utterances)
+    if target.channels:
+        first = next(u for u in utterances if u.id in target.channels)
+        target.notes.append(
+            f"{len(target.channels)} utterances are one channel of a recording with several, the first {first.id}: "
+            "this toolkit reads all channels mixed; --cut writes each as a file"
+        )
     return utterances
 
 
