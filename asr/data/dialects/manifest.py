@@ -32,8 +32,8 @@ def _write(path: Path, utterances: Sequence[Utterance], target: Target) -> Seque
     if target.channels:
         first = next(u for u in utterances if u.id in target.channels)
         target.notes.append(
-            f"{len(target.channels)} utterances are one channel of a recording with several, the first {first.id}: "
-            "this toolkit reads all channels mixed; --cut writes each as a file"
+            f"{len(target.channels)} utterances are one channel of a recording with several, the first "
+            f"{first.id}: this toolkit reads all channels mixed; --cut writes each as a file"
         )
     return utterances
 
