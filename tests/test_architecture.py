@@ -53,6 +53,8 @@ HOMES = {
     "flashlight": {"decoding"},
     "fsspec": {"storage"},
     "rich": {"cli"},
+    "lhotse": {"data"},
+    "pyarrow": {"data"},
     "matplotlib": {"plots"},
     "fastapi": {"serve"},
     "starlette": {"serve"},

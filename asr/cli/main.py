@@ -13,6 +13,7 @@ from asr.errors import AsrError
 COMMANDS = (
     "run",
     "prepare",
+    "convert",
     "train",
     "evaluate",
     "transcribe",

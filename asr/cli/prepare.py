@@ -13,6 +13,7 @@ examples:
   asr prepare recipes/an4 --archive ~/Downloads/an4_feat.tar.gz
   asr prepare recipes/fsdd --output-dir corpora/fsdd speaker=theo
   asr prepare recipes/librispeech --archive /corpora/LibriSpeech train=960
+  asr prepare lhotse:cmu_arctic --archive corpora/cmu_arctic     any corpus that lhotse knows
 
 --archive takes an archive, a folder that holds the archives, or a folder that they were unpacked in. Without
 it, both are looked for in the folder that ASR_ARCHIVES names; what is not there is downloaded. A download
@@ -29,7 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("recipe", help="a recipe's folder, such as recipes/an4")
+    parser.add_argument("recipe", help="a recipe's folder, such as recipes/an4, or lhotse:CORPUS")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="options of the recipe's prepare.py"
     )
@@ -37,7 +38,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--archive",
         type=Path,
         metavar="FILE_OR_FOLDER",
-        help="the corpus, if you have it: its archive, or a folder with its archives or their content",
+        help="the corpus, if you have it: its archive, a folder with its archives, or what they unpack to",
     )
     parser.add_argument("--output-dir", type=Path, help="where the data go (default: data/RECIPE)")
     parser.set_defaults(run=run)
@@ -46,6 +47,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prepare."""
     import yaml
+
+    if args.recipe.startswith("lhotse:"):
+        return _prepare_lhotse(args)
 
     from asr.build import argument_problems
     from asr.cli.config import SUPPLIED, find_recipe, load_prepare, recipe_options
@@ -66,6 +70,35 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("; ".join(mistakes))
     output_dir = args.output_dir or Path("data") / folder.name
     prepare(str(folder), output_dir, options, archive=args.archive)
+    return 0
+
+
+def _prepare_lhotse(args: argparse.Namespace) -> int:
+    import yaml
+
+    from asr.cli.progress import step_bar
+    from asr.data.lhotse_corpora import prepare_corpus
+    from asr.errors import ConfigError
+
+    corpus = args.recipe.removeprefix("lhotse:")
+    options = {}
+    for item in args.overrides:
+        key, separator, value = item.partition("=")
+        if not separator:
+            raise ConfigError(f"{item}: not key=value; options are those of lhotse's prepare_{corpus}")
+        options[key] = yaml.safe_load(value)
+    output_dir = args.output_dir or Path("data") / corpus
+    with step_bar() as progress:
+        count = prepare_corpus(
+            corpus,
+            output_dir,
+            folder=args.archive,
+            options=options,
+            progress=progress,
+            say=lambda message: print(f"asr: {message}", file=sys.stderr),
+        )
+    for name, number in count.items():
+        print(f"{output_dir / name}.jsonl: {number} utterances")
     return 0
 
 

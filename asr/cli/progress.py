@@ -61,6 +61,28 @@ def count_bar(label: str) -> Iterator[Callable[[int, int], None]]:
         yield show
 
 
+@contextlib.contextmanager
+def step_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """Show steps that are counted, one after the other; silent if stderr is not a terminal.
+
+    Gives a function that takes what is being done, how much of it is done and how much there is.
+    """
+    if not sys.stderr.isatty():
+        yield lambda label, done, total: None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=_console(), transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(label: str, done: int, total: int) -> None:
+            if label not in tasks:
+                tasks[label] = bar.add_task(label, total=total)
+            bar.update(tasks[label], completed=done, total=total)
+
+        yield show
+
+
 class TrainingProgress:
     """Shows a training: a bar an epoch on a terminal, and a line at the end of each epoch."""
 
