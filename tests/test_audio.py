@@ -1,4 +1,3 @@
-import builtins
 import os
 import shutil
 import subprocess
@@ -243,15 +242,12 @@ def test_info_finds_what_a_header_shows(tmp_path, name):
 def test_a_file_without_read_permission_is_named(tmp_path, monkeypatch):
     path = tmp_path / "a.wav"
     sf.write(path, tone(), RATE)
-    real = builtins.open
 
     # Root may read everything, so the refusal is the system call's, not the file's.
-    def refuse(self, *args, **kwargs):
-        if self == path:
-            raise PermissionError(13, "Permission denied")
-        return real(self, *args, **kwargs)
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("pathlib.Path.open", refuse)
+    monkeypatch.setattr("asr.audio.frames.io.FileIO", refuse)
     with pytest.raises(AudioError, match=r"a\.wav: no permission to read it"):
         audio.load(path, sample_rate=RATE)
 

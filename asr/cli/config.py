@@ -84,7 +84,8 @@ def load_config(recipe: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         reason = " ".join((str(error.__cause__ or "") or str(error)).split())
         raise ConfigError(f"{recipe}: {reason.partition(' Config search path: ')[0]}") from error
-    tests = (config.get("data") or {}).get("test")
+    data = config.get("data")
+    tests = data.get("test") if isinstance(data, dict) else None
     if isinstance(tests, dict):  # null takes out the test set that every recipe has unless it says otherwise
         config["data"]["test"] = {name: path for name, path in tests.items() if path is not None}
     mistakes = config_problems(config)

@@ -187,7 +187,8 @@ def run(args: argparse.Namespace) -> int:
     )
     if options.max_line_count and not (options.max_line_width or options.max_words_per_line):
         _say("--max_line_count has no effect without --max_line_width or --max_words_per_line")
-    torch.set_num_threads(args.threads or len(os.sched_getaffinity(0)))
+    if args.threads or "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(args.threads or len(os.sched_getaffinity(0)))
 
     stems = dict(find_audio(args.audio, args.recursive))
     found = len(stems)

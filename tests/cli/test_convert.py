@@ -96,7 +96,7 @@ def test_features_of_another_size_are_refused(an4, tmp_path, capsys, tiny_recogn
         str(tmp_path / "out"),
     ]
     assert main(arguments) in (1, 2)
-    assert "the features have 13 values a frame, LogMel gives 20" in capsys.readouterr().err
+    assert "13 coefficients a frame, the front end takes 20" in capsys.readouterr().err
 
 
 def test_missing_audio_is_said_and_is_status_1(tmp_path, capsys):

@@ -107,8 +107,8 @@ def test_each_corpus_is_prepared_once_and_never_for_two(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "prepare.py").write_text(
         "def prepare(output_dir, *, archive=None, progress=None, size: int = 3) -> None:\n"
-        "    output_dir.mkdir(parents=True)  # fails the second time\n"
-        "    (output_dir / 'train.jsonl').write_text(str(size))\n"
+        "    with open(output_dir / 'train.jsonl', 'x') as file:  # fails the second time\n"
+        "        file.write(str(size))\n"
     )
     (tmp_path / "own.yaml").write_text(
         "defaults: [base, features: logmel, augment: none, tokenizer: characters, model: blstm,\n"

@@ -136,7 +136,7 @@ def test_a_signal_to_all_processes_leaves_the_workers_at_work(utterances, number
     """Ctrl-C and scancel reach workers too; the training still needs the batches of its last step."""
     loader = make_loader(make_dataset(utterances), make_sampler(utterances), num_workers=2)
     iterator = iter(loader)
-    found = [next(iterator)]
+    found = [next(iterator), next(iterator)]  # one of each worker, so both have begun
     workers = list(iterator._workers)
     for worker in workers:  # from another process: the parent itself may end its workers
         subprocess.run(["kill", f"-{number.value}", str(worker.pid)], check=True)
