@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asr.cli.memory import keep_memory_flat
 from asr.cli.sweep import EPILOG as SWEEP_EPILOG
 from asr.cli.sweep import run_sweep, wants_sweep
 
@@ -48,6 +49,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the recipe."""
+    keep_memory_flat()
     from asr.cli.config import load_config
     from asr.cli.evaluate import print_scores
     from asr.cli.report import write_report

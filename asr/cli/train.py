@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from asr.cli.memory import keep_memory_flat
 from asr.cli.sweep import EPILOG as SWEEP_EPILOG
 from asr.cli.sweep import add_sweep_arguments, run_sweep, wants_sweep
 
@@ -53,6 +54,7 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train."""
+    keep_memory_flat()
     from asr.cli.config import load_config
 
     if wants_sweep(args):
