@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         )
     print(
         f"{args.output_dir}: {made.utterances} utterances of {made.seconds / 3600:.2f} h in {made.shards} "
-        f"shards of {made.num_bytes / 1e6:.1f} MB"
+        f"shard{'' if made.shards == 1 else 's'} of {made.num_bytes / 1e6:.1f} MB"
     )
     if made.cut:
         print(f"{made.cut} utterances are parts of recordings and were cut out")

@@ -89,7 +89,8 @@ def find_index(path: str) -> tuple[Path, str, str]:
             tars = natural_order(join(folder, name) for name in names if name.endswith(".tar"))
             if not tars:
                 raise DataError(
-                    f"{path}: a folder without {INDEX_NAME} and .tar files; name a manifest in it"
+                    f"{path}: a folder without {INDEX_NAME} and .tar files; name a manifest in it, or make "
+                    "one with 'asr convert'"
                 )
             return _index(tars, _webdataset_lines), "", path
         path = join(path, chosen)
