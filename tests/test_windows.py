@@ -159,7 +159,7 @@ def test_speech_that_the_detector_is_hardly_sure_of_must_last_longer(monkeypatch
     [
         (None, 15.0, 100, 1500, 400, 1.5),
         (0.5, 2.0, 0, 300, 57, 0.4),
-        (6.3, 6.3, 54, 630, 180, 1.26),
+        (6.3, 6.3, 39, 630, 180, 1.26),
         (120.0, 30.0, 100, 2000, 400, 1.5),
     ],
 )

@@ -20,6 +20,8 @@ WHOLE_FILE: tuple[Clip, ...] = ((0.0, None),)
 _CLEAN_PAUSE = 0.5
 # Speech that goes on is cut no earlier than at this share of what a window may hold.
 _EARLIEST = 1 / 3
+# What a frame of speech counts for at least, however unsure the detector is.
+_UNSURE = 0.1
 # The detector may be late by so much, seconds.
 _REACH = 0.4
 
@@ -166,7 +168,7 @@ class _Cutter:
                 yield self._close(min(border, self._closed[2] + 2 * self._reach))
                 self._start = max(self._start, border)
             self._continues, self._spoken, self._silent_since = False, 0.0, None
-        self._spoken += max(2 * probability - 1, 0)
+        self._spoken += 0.0 if quiet else max(2 * probability - 1, _UNSURE)
         if not quiet:
             self._silent_since = None
         elif self._silent_since is None:

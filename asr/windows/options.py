@@ -26,8 +26,8 @@ class WindowOptions:
     threshold : float
         Probability from which on a frame is speech. Speech ends 0.15 below.
     min_speech_duration_ms : int
-        Shorter speech is passed over. A frame counts for 2p - 1 of its length where its probability p is over
-        a half, so speech that the detector is hardly sure of, as a note of music, must last longer.
+        Shorter speech is passed over. A frame of probability p counts for 2p - 1 of its length, but a tenth
+        at least: speech that the detector is hardly sure of, as a note of music, must last longer.
     max_speech_duration_s : float
         The longest window, seconds, what it shares with its neighbours included.
     min_silence_duration_ms : int
@@ -73,7 +73,7 @@ class WindowOptions:
         max_train_seconds : float, optional
             Its longest training utterance, `Recognizer.max_train_seconds`: the window, from 2 to 30 s. A
             tenth of it is the pause that ends a stretch, from 0.3 to 2 s, and 1/35 of it the padding,
-            up to 0.4 s. The least speech is 1/80 of what it is over 2 s, up to 0.1 s: a model of short
+            up to 0.4 s. The least speech is 1/110 of what it is over 2 s, up to 0.1 s: a model of short
             utterances is there for single words.
         **chosen
             Options to set otherwise; None leaves them.
@@ -85,7 +85,7 @@ class WindowOptions:
             window = min(max(window, MIN_WINDOW), MAX_WINDOW)
         suited = cls(
             max_speech_duration_s=window,
-            min_speech_duration_ms=round(1000 * min(max((window - MIN_WINDOW) / 80, 0.0), 0.1)),
+            min_speech_duration_ms=round(1000 * min(max((window - MIN_WINDOW) / 110, 0.0), 0.1)),
             min_silence_duration_ms=round(1000 * min(max(window / 10, 0.3), 2.0)),
             speech_pad_ms=round(1000 * min(window / 35, 0.4)),
             context_s=min(window / 5, 1.5),
