@@ -65,8 +65,10 @@ class SileroVad(_Framed):
 
     The LSTM hears the recording from its beginning on, and afresh: begun about a second and a second and a
     half before each frame, the mean of both, so that it matters little where the beginnings fall. Alone, the
-    first grows deaf where speech is rare, and the second mistakes more sounds for speech. A probability is
-    their mean over three frames. The package's network for 8 kHz is not used: it misses more short words.
+    first grows deaf where speech is rare, and the second mistakes more sounds for speech. The first can
+    stay deaf for hours; so there are two more like it, begun anew in turns every half minute, and the one
+    that is surest of speech is believed. A probability is the mean of that and of the fresh one over three
+    frames. The package's network for 8 kHz is not used: it misses more short words.
 
     Parameters
     ----------
@@ -82,6 +84,8 @@ class SileroVad(_Framed):
     RATE = 16000
     PERIOD = 30
     """Frames after which the LSTM begins afresh."""
+    MEMORY = 1000
+    """Frames between the beginnings of the LSTMs that are begun anew; each lives for twice as many."""
     PHASES = 2
     """Fresh beginnings within a period; each frame's probability is the mean over so many."""
 
@@ -89,7 +93,9 @@ class SileroVad(_Framed):
         super().__init__(sample_rate, self.RATE)
         self._network = _silero_network()
         self._context = np.zeros(self.frame_length // 8, np.float32)
-        self._state: tuple[Tensor, Tensor] | None = None
+        # Of three LSTMs, the first begun with the recording, and the frames since the youngest began.
+        self._states: tuple[Tensor, Tensor] | None = None
+        self._age = 0
         self._num_frames = 0
         # The last two periods' encoded frames, and the last two probabilities.
         self._encoded = torch.zeros(2 * self.PERIOD, 128)
@@ -102,11 +108,28 @@ class SileroVad(_Framed):
         inputs = np.concatenate((np.vstack((self._context, ends[:-1])), frames), axis=1)
         self._context = ends[-1].copy()
         encoded = self._network.encode(torch.from_numpy(inputs))
-        carried, self._state = self._network.decode(encoded[:, None], self._state)
-        means = ((carried[:, 0] + self._afresh(encoded)) / 2).numpy()
+        means = ((self._carried(encoded) + self._afresh(encoded)) / 2).numpy()
         padded = np.concatenate((self._last, means))
         self._last = padded[-2:]
         return np.convolve(padded, np.ones(3) / 3, "valid").astype(np.float32)
+
+    def _carried(self, encoded: Tensor) -> Tensor:
+        """Return the probabilities of new frames (T, 128), the most that an LSTM with a past gives."""
+        found = []
+        while len(encoded):
+            left = self.MEMORY - self._age
+            heard, self._states = self._network.decode(encoded[:left, None].expand(-1, 3, -1), self._states)
+            found.append(heard.amax(dim=1))
+            self._age += len(heard)
+            encoded = encoded[left:]
+            if self._age == self.MEMORY:  # the second is as old as it gets: the third takes its place
+                self._age = 0
+                h, c = (
+                    torch.cat((state[:, :1], state[:, 2:], torch.zeros_like(state[:, 2:])), dim=1)
+                    for state in self._states
+                )
+                self._states = h, c
+        return torch.cat(found)
 
     def _afresh(self, encoded: Tensor) -> Tensor:
         """Return the probabilities of new frames (T, 128), the LSTM begun one to two periods before each."""

@@ -114,3 +114,17 @@ def test_the_package_is_not_imported():
     SileroVad(RATE).push(voice(1.0), final=True)
     assert torch.get_num_threads() == threads
     assert "silero_vad" not in sys.modules
+
+
+@needs_silero
+def test_silero_hears_again_when_its_longest_memory_is_deaf():
+    detector = SileroVad(RATE)
+    detector.push(np.zeros(RATE, np.float32))
+    with torch.inference_mode():
+        for state in detector._states:
+            state[:, :2] = -30.0  # saturated: no speech for ever
+    deaf = detector.push(voice(3)).max()
+    waiting = np.zeros(round(SileroVad.MEMORY * FRAME * RATE), np.float32)
+    detector.push(waiting)
+    assert detector.push(voice(3)).max() > max(0.5, deaf - 0.1)
+    assert len(detector.push(waiting, final=True)) >= SileroVad.MEMORY
