@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 
 from asr.models.packing import Packing
-
-_BLOCK_ROWS = 256  # derivatives are prepared for so many rows at once: what a core's cache holds
+from asr.models.timesteps import Product, StepsBack, before, steps
 
 _sigmoid_backward = torch.ops.aten.sigmoid_backward  # (gradient, sigmoid) -> gradient * sigmoid * (1 - it)
 
@@ -139,58 +138,6 @@ class Cell:
         raise AssertionError
 
 
-def _steps(x: Tensor, packing: Packing) -> tuple[Tensor, ...]:
-    """Split the rows (D, N, ...) by time."""
-    return x.split(packing.batch_sizes, dim=1)
-
-
-def _before(x: Tensor, packing: Packing) -> list[Tensor]:
-    """Return for every time the rows of the time before that still go on, of (D, B + N, ...)."""
-    views = x.split((len(packing.lengths), *packing.batch_sizes), dim=1)[:-1]
-    return [v if v.shape[1] == n else v[:, :n] for v, n in zip(views, packing.batch_sizes, strict=True)]
-
-
-def _blocks(packing: Packing) -> list[tuple[int, int, int, int]]:
-    """Group times, latest first: (first time, time after the last, first row, row after the last)."""
-    blocks, start, row, rows = [], 0, 0, 0
-    for t, size in enumerate(packing.batch_sizes):
-        rows += size
-        if rows >= _BLOCK_ROWS or t + 1 == packing.num_steps:
-            blocks.append((start, t + 1, row, row + rows))
-            start, row, rows = t + 1, row + rows, 0
-    return blocks[::-1]
-
-
-def _full_precision(steps: Sequence[Tensor], like: Tensor, rows: int) -> Sequence[Tensor]:
-    """Return where to compute `steps` in the type of `like`: themselves, or parts of one piece of memory.
-
-    Writing the low type by `out=` would have PyTorch make and copy a temporary tensor every time.
-    """
-    if steps[0].dtype == like.dtype:
-        return steps
-    scratch = like.new_empty(steps[0].shape[0], rows, steps[0].shape[2])
-    return [scratch[:, : step.shape[1]] for step in steps]
-
-
-class _Product:
-    """Adds products of a state or gradient with weights to what is there, in the low type if it is one."""
-
-    def __init__(self, w: Tensor, rows: int) -> None:
-        self.w = w  # (D, in, out)
-        self.scratch = w.new_empty(w.shape[0], rows, w.shape[2])
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return x @ w for x (D, n, in); overwritten by the next call."""
-        return torch.bmm(x, self.w, out=self.scratch[:, : x.shape[1]])
-
-    def add_to(self, target: Tensor, x: Tensor) -> None:
-        """Add x @ w to `target` (D, n, out)."""
-        if target.dtype == self.w.dtype:
-            torch.baddbmm(target, x, self.w, out=target)
-        else:
-            target += self(x)
-
-
 class _Lstm(Cell):
     """Long short-term memory. What is kept of a candidate a is sigmoid(2 a); of a cell state c, q = 2 c."""
 
@@ -205,18 +152,18 @@ class _Lstm(Cell):
         q = gates.new_empty(D, B + N, H)
         torch.mul(first[1], 2, out=q[:, :B])
         unprojected = hidden.new_empty(D, N, H) if w.hr is not None else hidden[:, B:]
-        recurrent = _Product(w.hh.mT, B)
+        recurrent = Product(w.hh.mT, B)
         project = None if w.hr is None else w.hr.mT
         scratch = gates.new_empty(D, B, H)
         minus_one, minus_two = gates.new_tensor(-1.0), gates.new_tensor(-2.0)
         for gates_t, i, f, s, o, q_before, q_t, h_before, u_t, h_t in zip(
-            _steps(gates, packing),
-            *(_steps(g, packing) for g in gates.split(H, dim=2)),
-            _before(q, packing),
-            _steps(q[:, B:], packing),
-            _before(hidden, packing),
-            _steps(unprojected, packing),
-            _steps(hidden[:, B:], packing),
+            steps(gates, packing),
+            *(steps(g, packing) for g in gates.split(H, dim=2)),
+            before(q, packing),
+            steps(q[:, B:], packing),
+            before(hidden, packing),
+            steps(unprojected, packing),
+            steps(hidden[:, B:], packing),
             strict=True,
         ):
             recurrent.add_to(gates_t, h_before)
@@ -242,49 +189,36 @@ class _Lstm(Cell):
         w: Weights,
         packing: Packing,
     ) -> tuple[Tensor, Tensor, list[Tensor], Tensor | None]:
-        B, H = len(packing.lengths), gates.shape[2] // 4
-        q = kept[0]
-        d_gates = torch.empty_like(gates, dtype=hidden.dtype)
+        B, G = len(packing.lengths), gates.shape[2]
+        H, q = G // 4, kept[0]
+        back = StepsBack(d_hidden, w.hh, packing, width=G)
         carry = d_last[0] / 2  # the gradient of q that comes from the step after
-        recurrent = _Product(w.hh, B)
-        unproject = None if w.hr is None else _Product(w.hr, B)
-        sizes = packing.batch_sizes
-        d_gates_t, forget = _steps(d_gates, packing), _steps(gates[:, :, H : 2 * H], packing)
-        full = _full_precision(d_gates_t, gates, B)
-        d_hidden_t, d_before = _steps(d_hidden[:, B:], packing), _before(d_hidden, packing)
-        previous = None if packing.is_full else packing.previous
-        for start, stop, row, end in _blocks(packing):
-            block = gates[:, row:end]
-            i, _, s, o = block.split(H, dim=2)
-            sigmoid_q = torch.sigmoid(q[:, B + row : B + end])
-            factors = torch.empty_like(block)
+        unproject = None if w.hr is None else Product(w.hr, B)
+        forget = steps(gates[:, :, H : 2 * H], packing)
+        for block in back.blocks():
+            i, _, s, o = gates[:, block.rows].split(H, dim=2)
+            sigmoid_q = torch.sigmoid(q[:, B:][:, block.rows])
+            factors = torch.empty_like(gates[:, block.rows])
             to_i, to_f, to_s, to_o = factors.split(H, dim=2)
             torch.mul(s, 4, out=to_i).sub_(2)
-            to_f.copy_(q[:, row:end] if previous is None else q[:, previous[row:end]])
+            to_f.copy_(block.of_time_before(q))
             torch.mul(i, 4, out=to_s)
             torch.mul(sigmoid_q, 2, out=to_o).sub_(1)
-            factors = _sigmoid_backward(factors, block)
-            to_q = _sigmoid_backward(o * 2, sigmoid_q)
-            times = sizes[start:stop]
-            to_3 = factors[:, :, : 3 * H].unflatten(2, (3, H)).split(times, dim=1)
-            to_o_t = factors[:, :, 3 * H :].split(times, dim=1)
-            to_q_t = to_q.split(times, dim=1)
-            for t in range(stop - 1, start - 1, -1):
-                n = sizes[t]
-                d_h = d_hidden_t[t] if unproject is None else unproject(d_hidden_t[t].to(w.hh.dtype))
-                d_q = carry if n == B else carry[:, :n]
-                d_q.addcmul_(d_h, to_q_t[t - start])
-                d = full[t].unflatten(2, (4, H))
-                torch.mul(to_3[t - start], d_q.unsqueeze(2), out=d[:, :, :3])
-                torch.mul(to_o_t[t - start], d_h, out=d[:, :, 3])
-                if full is not d_gates_t:
-                    d_gates_t[t].copy_(full[t])
+            factors = _sigmoid_backward(factors, gates[:, block.rows])
+            to_q = block.split(_sigmoid_backward(o * 2, sigmoid_q))
+            for t, to_gates in block.latest_first(factors.unflatten(2, (4, H))):
+                d_h = back.d_hidden[t] if unproject is None else unproject(back.d_hidden[t].to(w.hh.dtype))
+                d_q = carry[:, : d_h.shape[1]]
+                d_q.addcmul_(d_h, to_q[t - block.times.start])
+                d = back.at[t].unflatten(2, (4, H))
+                torch.mul(to_gates[:, :, :3], d_q.unsqueeze(2), out=d[:, :, :3])
+                torch.mul(to_gates[:, :, 3], d_h, out=d[:, :, 3])
                 d_q.mul_(forget[t])
-                recurrent.add_to(d_before[t], d_gates_t[t])
+                back.carry(t)
         d_hr = None
         if w.hr is not None:
             d_hr = d_hidden[:, B:].to(w.hr.dtype).mT @ kept[1]
-        return d_gates, d_gates, [carry * 2], d_hr
+        return back.gradient, back.gradient, [carry * 2], d_hr
 
 
 class _Gru(Cell):
@@ -303,7 +237,7 @@ class _Gru(Cell):
     ) -> tuple[Tensor, ...]:
         D, N, G = gates.shape
         B, H = len(packing.lengths), G // 3
-        recurrent = _Product(w.hh.mT, B)
+        recurrent = Product(w.hh.mT, B)
         assert w.bias_hh is not None
         bias = w.bias_hh.unsqueeze(1)
         products = gates.new_empty(D, N, H)  # of the candidate with the state
@@ -312,13 +246,13 @@ class _Gru(Cell):
         same_type = hidden.dtype == gates.dtype
         h = first[0]
         for s, reset_update, reset, update, product, h_before, h_t in zip(
-            _steps(gates[:, :, :H], packing),
-            _steps(gates[:, :, H:], packing),
-            _steps(gates[:, :, H : 2 * H], packing),
-            _steps(gates[:, :, 2 * H :], packing),
-            _steps(products, packing),
-            _before(hidden, packing),
-            _steps(hidden[:, B:], packing),
+            steps(gates[:, :, :H], packing),
+            steps(gates[:, :, H:], packing),
+            steps(gates[:, :, H : 2 * H], packing),
+            steps(gates[:, :, 2 * H :], packing),
+            steps(products, packing),
+            before(hidden, packing),
+            steps(hidden[:, B:], packing),
             strict=True,
         ):
             n = s.shape[1]
@@ -344,38 +278,25 @@ class _Gru(Cell):
         w: Weights,
         packing: Packing,
     ) -> tuple[Tensor, Tensor, list[Tensor], Tensor | None]:
-        D, N, G = gates.shape
-        B, H = len(packing.lengths), G // 3
-        products = kept[0]
+        H, products = gates.shape[2] // 3, kept[0]
         # candidate, reset, update, candidate's product: the first three are the gradients of the products
         # with the input, the last three of those with the state
-        d_all = hidden.new_empty(D, N, 4 * H)
-        recurrent = _Product(w.hh, B)
-        sizes = packing.batch_sizes
-        d_all_t = _steps(d_all, packing)
-        full = _full_precision(d_all_t, gates, B)
-        d_products_t = _steps(d_all[:, :, H:], packing)
-        update_t = _steps(gates[:, :, 2 * H :], packing)
-        d_hidden_t, d_before = _steps(d_hidden[:, B:], packing), _before(d_hidden, packing)
-        previous = None if packing.is_full else packing.previous
-        for start, stop, row, end in _blocks(packing):
-            s, reset, update = gates[:, row:end].split(H, dim=2)
-            before = hidden[:, row:end] if previous is None else hidden[:, previous[row:end]]
-            factors = gates.new_empty(D, end - row, 4, H)
+        back = StepsBack(d_hidden, w.hh, packing, width=4 * H, products_from=H)
+        update_t = steps(gates[:, :, 2 * H :], packing)
+        for block in back.blocks():
+            s, reset, update = gates[:, block.rows].split(H, dim=2)
+            factors = gates.new_empty(*s.shape[:2], 4, H)
             to_candidate, to_reset, to_update, to_product = factors.unbind(2)
             to_candidate.copy_(_sigmoid_backward(2 - 2 * update, s))
-            torch.mul(to_candidate, _sigmoid_backward(products[:, row:end], reset), out=to_reset)
-            to_update.copy_(_sigmoid_backward(before + 1 - 2 * s, update))
+            torch.mul(to_candidate, _sigmoid_backward(products[:, block.rows], reset), out=to_reset)
+            to_update.copy_(_sigmoid_backward(block.of_time_before(hidden) + 1 - 2 * s, update))
             torch.mul(to_candidate, reset, out=to_product)
-            factors_t = factors.split(sizes[start:stop], dim=1)
-            for t in range(stop - 1, start - 1, -1):
-                d_h = d_hidden_t[t]
-                torch.mul(factors_t[t - start], d_h.unsqueeze(2), out=full[t].unflatten(2, (4, H)))
-                if full is not d_all_t:
-                    d_all_t[t].copy_(full[t])
-                d_before[t].addcmul_(d_h, update_t[t])
-                recurrent.add_to(d_before[t], d_products_t[t])
-        return d_all[:, :, : 3 * H], d_all[:, :, H:], [], None
+            for t, to_all in block.latest_first(factors):
+                d_h = back.d_hidden[t]
+                torch.mul(to_all, d_h.unsqueeze(2), out=back.at[t].unflatten(2, (4, H)))
+                back.d_before[t].addcmul_(d_h, update_t[t])
+                back.carry(t)
+        return back.gradient[:, :, : 3 * H], back.gradient[:, :, H:], [], None
 
 
 class _LiGru(Cell):
@@ -387,11 +308,11 @@ class _LiGru(Cell):
         self, gates: Tensor, hidden: Tensor, first: Sequence[Tensor], w: Weights, packing: Packing
     ) -> tuple[Tensor, ...]:
         B, H = len(packing.lengths), gates.shape[2] // 2
-        recurrent = _Product(w.hh.mT, B)
+        recurrent = Product(w.hh.mT, B)
         same_type = hidden.dtype == gates.dtype
         h = first[0]
         for gates_t, h_before, h_t in zip(
-            _steps(gates, packing), _before(hidden, packing), _steps(hidden[:, B:], packing), strict=True
+            steps(gates, packing), before(hidden, packing), steps(hidden[:, B:], packing), strict=True
         ):
             recurrent.add_to(gates_t, h_before)
             update, candidate = gates_t[:, :, :H].sigmoid_(), gates_t[:, :, H:].relu_()
@@ -412,29 +333,19 @@ class _LiGru(Cell):
         w: Weights,
         packing: Packing,
     ) -> tuple[Tensor, Tensor, list[Tensor], Tensor | None]:
-        B, H = len(packing.lengths), gates.shape[2] // 2
-        d_gates = torch.empty_like(gates, dtype=hidden.dtype)
-        recurrent = _Product(w.hh, B)
-        sizes = packing.batch_sizes
-        d_gates_t = _steps(d_gates, packing)
-        full = _full_precision(d_gates_t, gates, B)
-        d_hidden_t, d_before = _steps(d_hidden[:, B:], packing), _before(d_hidden, packing)
-        update_t = _steps(gates[:, :, :H], packing)
-        for start, stop, row, end in _blocks(packing):
-            update, candidate = gates[:, row:end].split(H, dim=2)
-            before = hidden[:, row:end] if packing.is_full else hidden[:, packing.previous[row:end]]
-            factors = torch.cat(
-                [_sigmoid_backward(before - candidate, update), (1 - update) * (candidate > 0)], dim=2
-            )
-            factors_t = factors.unflatten(2, (2, H)).split(sizes[start:stop], dim=1)
-            for t in range(stop - 1, start - 1, -1):
-                d_h = d_hidden_t[t]
-                torch.mul(factors_t[t - start], d_h.unsqueeze(2), out=full[t].unflatten(2, (2, H)))
-                if full is not d_gates_t:
-                    d_gates_t[t].copy_(full[t])
-                d_before[t].addcmul_(d_h, update_t[t])
-                recurrent.add_to(d_before[t], d_gates_t[t])
-        return d_gates, d_gates, [], None
+        H = gates.shape[2] // 2
+        back = StepsBack(d_hidden, w.hh, packing, width=2 * H)
+        update_t = steps(gates[:, :, :H], packing)
+        for block in back.blocks():
+            update, candidate = gates[:, block.rows].split(H, dim=2)
+            to_update = _sigmoid_backward(block.of_time_before(hidden) - candidate, update)
+            factors = torch.stack([to_update, (1 - update) * (candidate > 0)], dim=2)
+            for t, to_gates in block.latest_first(factors):
+                d_h = back.d_hidden[t]
+                torch.mul(to_gates, d_h.unsqueeze(2), out=back.at[t].unflatten(2, (2, H)))
+                back.d_before[t].addcmul_(d_h, update_t[t])
+                back.carry(t)
+        return back.gradient, back.gradient, [], None
 
 
 class _Rnn(Cell):
@@ -448,10 +359,10 @@ class _Rnn(Cell):
         self, gates: Tensor, hidden: Tensor, first: Sequence[Tensor], w: Weights, packing: Packing
     ) -> tuple[Tensor, ...]:
         B = len(packing.lengths)
-        recurrent = _Product(w.hh.mT, B)
+        recurrent = Product(w.hh.mT, B)
         minus_one = gates.new_tensor(-1.0)
         for a, h_before, h_t in zip(
-            _steps(gates, packing), _before(hidden, packing), _steps(hidden[:, B:], packing), strict=True
+            steps(gates, packing), before(hidden, packing), steps(hidden[:, B:], packing), strict=True
         ):
             recurrent.add_to(a, h_before)
             if self.relu:
@@ -470,23 +381,14 @@ class _Rnn(Cell):
         w: Weights,
         packing: Packing,
     ) -> tuple[Tensor, Tensor, list[Tensor], Tensor | None]:
-        B = len(packing.lengths)
-        d_gates = torch.empty_like(gates, dtype=hidden.dtype)
-        recurrent = _Product(w.hh, B)
-        sizes = packing.batch_sizes
-        d_gates_t = _steps(d_gates, packing)
-        full = _full_precision(d_gates_t, gates, B)
-        d_hidden_t, d_before = _steps(d_hidden[:, B:], packing), _before(d_hidden, packing)
-        for start, stop, row, end in _blocks(packing):
-            block = gates[:, row:end]
-            factors = (block > 0).to(block.dtype) if self.relu else 2 * block * (1 - block)
-            factors_t = factors.split(sizes[start:stop], dim=1)
-            for t in range(stop - 1, start - 1, -1):
-                torch.mul(factors_t[t - start], d_hidden_t[t], out=full[t])
-                if full is not d_gates_t:
-                    d_gates_t[t].copy_(full[t])
-                recurrent.add_to(d_before[t], d_gates_t[t])
-        return d_gates, d_gates, [], None
+        back = StepsBack(d_hidden, w.hh, packing, width=gates.shape[2])
+        for block in back.blocks():
+            kept_a = gates[:, block.rows]
+            factors = (kept_a > 0).to(kept_a.dtype) if self.relu else 2 * kept_a * (1 - kept_a)
+            for t, to_a in block.latest_first(factors):
+                torch.mul(to_a, back.d_hidden[t], out=back.at[t])
+                back.carry(t)
+        return back.gradient, back.gradient, [], None
 
 
 CELLS: dict[str, Cell] = {
