@@ -16,10 +16,10 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from asr.data.dataset import one_thread, read_inputs
 from asr.data.feature_files import open_store
+from asr.data.lazy import LazyUtterances
 from asr.data.manifest import durations
 from asr.errors import AsrError, ConfigError, DataError
 from asr.features import Extractor
@@ -38,7 +39,7 @@ _NOTE_SECONDS = 60.0
 """How often it is said how far the computing is."""
 
 
-class StoredUtterances(Sequence[Utterance]):
+class StoredUtterances(LazyUtterances):
     """Utterances with their features in a store in place of their audio.
 
     Attributes
@@ -55,19 +56,9 @@ class StoredUtterances(Sequence[Utterance]):
     def __len__(self) -> int:
         return len(self._utterances)
 
-    @overload
-    def __getitem__(self, index: int) -> Utterance: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Utterance]: ...
-    def __getitem__(self, index: int | slice) -> Utterance | list[Utterance]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        index = range(len(self))[index]
+    def _make(self, index: int) -> Utterance:
         start, end = (int(frame) * self._row_bytes for frame in self._ends[index : index + 2])
         return replace(self._utterances[index], features_filepath=f"{self._file}:{start}:{end - start}")
-
-    def __iter__(self) -> Iterator[Utterance]:
-        return map(self.__getitem__, range(len(self)))
 
 
 def store_features(

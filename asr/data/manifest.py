@@ -21,10 +21,11 @@ import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from asr.data.lazy import LazyUtterances
 from asr.data.lines import file_stem, make_utterance, read_fields, shown, to_record
 from asr.data.shards import find_index
 from asr.errors import DataError
@@ -78,7 +79,7 @@ class Shards(NamedTuple):
     of: np.ndarray
 
 
-class Manifest(Sequence[Utterance]):
+class Manifest(LazyUtterances):
     """The utterances of a manifest, each parsed when it is asked for; see `read_manifest`.
 
     A small one keeps its utterances once they were parsed.
@@ -139,14 +140,7 @@ class Manifest(Sequence[Utterance]):
     def __len__(self) -> int:
         return len(self._starts)
 
-    @overload
-    def __getitem__(self, index: int) -> Utterance: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Utterance]: ...
-    def __getitem__(self, index: int | slice) -> Utterance | list[Utterance]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        index = range(len(self))[index]
+    def _make(self, index: int) -> Utterance:
         if self._kept is None:
             return self._parse(index)
         found = self._kept.get(index)
@@ -165,9 +159,6 @@ class Manifest(Sequence[Utterance]):
             stem, number = file_stem(fields), int(self._numbers[index])
             fields["id"] = stem if number == 1 else f"{stem}-{number}"
         return make_utterance(fields, self._folder)
-
-    def __iter__(self) -> Iterator[Utterance]:
-        return map(self.__getitem__, range(len(self)))
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_content"}
