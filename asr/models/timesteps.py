@@ -30,22 +30,26 @@ def before(x: Tensor, packing: Packing) -> list[Tensor]:
 
 
 class Product:
-    """Adds products of a state or gradient with weights to what is there, in the low type if it is one."""
+    """Products of a state or gradient with weights, in the low type if it is one.
+
+    They are written to contiguous memory and then added, since PyTorch runs both directions at once, a core
+    each, only if the result is contiguous.
+    """
 
     def __init__(self, w: Tensor, rows: int) -> None:
         self.w = w  # (D, in, out)
-        self.scratch = w.new_empty(w.shape[0], rows, w.shape[2])
+        self.out = w.new_empty(w.shape[0], rows, w.shape[2])
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return x @ w for x (D, n, in); overwritten by the next call."""
-        return torch.bmm(x, self.w, out=self.scratch[:, : x.shape[1]])
+        D, n, _ = x.shape
+        if self.out.shape[1] != n:
+            self.out = self.w.new_empty(D, n, self.w.shape[2])
+        return torch.bmm(x, self.w, out=self.out)
 
     def add_to(self, target: Tensor, x: Tensor) -> None:
         """Add x @ w to `target` (D, n, out)."""
-        if target.dtype == self.w.dtype:
-            torch.baddbmm(target, x, self.w, out=target)
-        else:
-            target += self(x)
+        target += self(x)
 
 
 @dataclass(frozen=True, slots=True)
