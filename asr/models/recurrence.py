@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from asr.models.packing import Packing
-from asr.models.stepping import CELLS, Cell
+from asr.models.stepping import CELLS, Cell, Pass
 
 
 def recurrence(
@@ -87,13 +87,14 @@ class _Recurrence(torch.autograd.Function):
                 gates[d] = torch.addmm(w.bias[d].to(low), rows, w.ih[d].mT)
         hidden = torch.empty(D, B + N, first[0].shape[2], dtype=low, device=x.device)
         hidden[:, :B] = first[0]
-        kept = cell.forward(gates, hidden, first, w, packing)
+        run = Pass(gates, hidden, w, packing)
+        cell.forward(run, first)
         ctx.cell, ctx.packing, ctx.w, ctx.D = cell, packing, w, D
-        ctx.save_for_backward(x, gates, hidden, *kept)
+        ctx.save_for_backward(x, gates, hidden, *run.kept)
         y = _join(hidden[:, B:], packing)
         last = [hidden[:, packing.last].to(first[0].dtype)]
         if cell.num_states > 1:
-            last.append(kept[0][:, packing.last] / 2)
+            last.append(run.kept[0][:, packing.last] / 2)
         return y, *last
 
     @staticmethod
@@ -106,8 +107,9 @@ class _Recurrence(torch.autograd.Function):
         for d, rows in enumerate(_per_direction(d_y, packing, D, split=True)):
             d_hidden[d, B:] = rows
         d_hidden.index_add_(1, packing.last, d_last[0].to(gates.dtype))
+        run = Pass(gates, hidden, w, packing, kept)
         d_inputs, d_products, d_first, d_hr = cell.backward(
-            d_hidden, [g[:, packing.order] for g in d_last[1:]], gates, hidden, kept, w, packing
+            run, d_hidden, [g[:, packing.order] for g in d_last[1:]]
         )
         previous = hidden[:, :N] if packing.is_full else hidden[:, packing.previous]
         grads: list[Tensor | None] = [d_hidden[:, :B], *d_first]

@@ -34,6 +34,27 @@ class Weights:
     bias_hh: Tensor | None  # (D, H), what a GRU adds to the candidate's product with the state
 
 
+@dataclass(slots=True)
+class Pass:
+    """One pass of a cell through time, and what it leaves for the way back.
+
+    Attributes
+    ----------
+    gates : Tensor, (D, N, G)
+        Products with the input; become what the way back needs.
+    hidden : Tensor, low type, (D, B + N, P)
+        Begins with the first state; the rest is written.
+    kept : sequence of Tensor
+        What else the way back needs; the first is c (D, B + N, H) if the cell has one.
+    """
+
+    gates: Tensor
+    hidden: Tensor
+    w: Weights
+    packing: Packing
+    kept: Sequence[Tensor] = ()
+
+
 class Cell:
     """How one kind of cell steps forwards and backwards.
 
@@ -86,43 +107,25 @@ class Cell:
         gates = gradient.chunk(len(rows))
         return torch.cat([gates[i] * rows[i][1] for i in sorted(range(len(rows)), key=lambda i: rows[i][0])])
 
-    def forward(
-        self, gates: Tensor, hidden: Tensor, first: Sequence[Tensor], w: Weights, packing: Packing
-    ) -> tuple[Tensor, ...]:
+    def forward(self, run: Pass, first: Sequence[Tensor]) -> None:
         """Step through time.
 
         Parameters
         ----------
-        gates : Tensor, (D, N, G)
-            Products with the input; become what `backward` needs.
-        hidden : Tensor, low type, (D, B + N, P)
-            Begins with the first state; the rest is written.
         first : sequence of Tensor
             First states (D, B, ...), in the order of the packing.
-
-        Returns
-        -------
-        tuple of Tensor
-            What else `backward` needs; the first is c (D, B + N, H) if the cell has one.
         """
         raise AssertionError
 
     def backward(
-        self,
-        d_hidden: Tensor,
-        d_last: Sequence[Tensor],
-        gates: Tensor,
-        hidden: Tensor,
-        kept: Sequence[Tensor],
-        w: Weights,
-        packing: Packing,
+        self, run: Pass, d_hidden: Tensor, d_last: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor, list[Tensor], Tensor | None]:
         """Step back through time.
 
         Parameters
         ----------
         d_hidden : Tensor, (D, B + N, P)
-            Gradient of `hidden`; becomes complete.
+            Gradient of `run.hidden`; becomes complete.
         d_last : sequence of Tensor
             Gradients of the last states but h, in the order of the packing.
 
@@ -144,9 +147,8 @@ class _Lstm(Cell):
     num_states = 2
     input_rows = hidden_rows = ((0, 1), (1, 1), (2, 2), (3, 1))  # input, forget, candidate, output
 
-    def forward(
-        self, gates: Tensor, hidden: Tensor, first: Sequence[Tensor], w: Weights, packing: Packing
-    ) -> tuple[Tensor, ...]:
+    def forward(self, run: Pass, first: Sequence[Tensor]) -> None:
+        gates, hidden, w, packing = run.gates, run.hidden, run.w, run.packing
         D, N, G = gates.shape
         B, H = len(packing.lengths), G // 4
         q = gates.new_empty(D, B + N, H)
@@ -177,20 +179,14 @@ class _Lstm(Cell):
             torch.mul(o, value, out=u_t)
             if project is not None:
                 torch.bmm(u_t, project, out=h_t)
-        return (q,) if project is None else (q, unprojected)
+        run.kept = (q,) if project is None else (q, unprojected)
 
     def backward(
-        self,
-        d_hidden: Tensor,
-        d_last: Sequence[Tensor],
-        gates: Tensor,
-        hidden: Tensor,
-        kept: Sequence[Tensor],
-        w: Weights,
-        packing: Packing,
+        self, run: Pass, d_hidden: Tensor, d_last: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor, list[Tensor], Tensor | None]:
+        gates, w, packing = run.gates, run.w, run.packing
         B, G = len(packing.lengths), gates.shape[2]
-        H, q = G // 4, kept[0]
+        H, q = G // 4, run.kept[0]
         back = StepsBack(d_hidden, w.hh, packing, width=G)
         carry = d_last[0] / 2  # the gradient of q that comes from the step after
         unproject = None if w.hr is None else Product(w.hr, B)
@@ -217,7 +213,7 @@ class _Lstm(Cell):
                 back.carry(t)
         d_hr = None
         if w.hr is not None:
-            d_hr = d_hidden[:, B:].to(w.hr.dtype).mT @ kept[1]
+            d_hr = d_hidden[:, B:].to(w.hr.dtype).mT @ run.kept[1]
         return back.gradient, back.gradient, [carry * 2], d_hr
 
 
@@ -232,9 +228,8 @@ class _Gru(Cell):
         arranged = self._arrange(b_hh, self.hidden_rows)
         return torch.cat([bias[:, :H], bias[:, H:] + arranged[:, : 2 * H]], dim=1), arranged[:, 2 * H :]
 
-    def forward(
-        self, gates: Tensor, hidden: Tensor, first: Sequence[Tensor], w: Weights, packing: Packing
-    ) -> tuple[Tensor, ...]:
+    def forward(self, run: Pass, first: Sequence[Tensor]) -> None:
+        gates, hidden, w, packing = run.gates, run.hidden, run.w, run.packing
         D, N, G = gates.shape
         B, H = len(packing.lengths), G // 3
         recurrent = Product(w.hh.mT, B)
@@ -266,19 +261,13 @@ class _Gru(Cell):
             else:  # the state itself stays in full precision
                 h = torch.lerp(candidate, h[:, :n], update)
                 h_t.copy_(h)
-        return (products,)
+        run.kept = (products,)
 
     def backward(
-        self,
-        d_hidden: Tensor,
-        d_last: Sequence[Tensor],
-        gates: Tensor,
-        hidden: Tensor,
-        kept: Sequence[Tensor],
-        w: Weights,
-        packing: Packing,
+        self, run: Pass, d_hidden: Tensor, d_last: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor, list[Tensor], Tensor | None]:
-        H, products = gates.shape[2] // 3, kept[0]
+        gates, hidden, w, packing = run.gates, run.hidden, run.w, run.packing
+        H, products = gates.shape[2] // 3, run.kept[0]
         # candidate, reset, update, candidate's product: the first three are the gradients of the products
         # with the input, the last three of those with the state
         back = StepsBack(d_hidden, w.hh, packing, width=4 * H, products_from=H)
@@ -304,9 +293,8 @@ class _LiGru(Cell):
 
     input_rows = hidden_rows = ((0, 1), (1, 1))
 
-    def forward(
-        self, gates: Tensor, hidden: Tensor, first: Sequence[Tensor], w: Weights, packing: Packing
-    ) -> tuple[Tensor, ...]:
+    def forward(self, run: Pass, first: Sequence[Tensor]) -> None:
+        gates, hidden, w, packing = run.gates, run.hidden, run.w, run.packing
         B, H = len(packing.lengths), gates.shape[2] // 2
         recurrent = Product(w.hh.mT, B)
         same_type = hidden.dtype == gates.dtype
@@ -321,18 +309,11 @@ class _LiGru(Cell):
             else:  # the state itself stays in full precision
                 h = torch.lerp(candidate, h[:, : gates_t.shape[1]], update)
                 h_t.copy_(h)
-        return ()
 
     def backward(
-        self,
-        d_hidden: Tensor,
-        d_last: Sequence[Tensor],
-        gates: Tensor,
-        hidden: Tensor,
-        kept: Sequence[Tensor],
-        w: Weights,
-        packing: Packing,
+        self, run: Pass, d_hidden: Tensor, d_last: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor, list[Tensor], Tensor | None]:
+        gates, hidden, w, packing = run.gates, run.hidden, run.w, run.packing
         H = gates.shape[2] // 2
         back = StepsBack(d_hidden, w.hh, packing, width=2 * H)
         update_t = steps(gates[:, :, :H], packing)
@@ -355,9 +336,8 @@ class _Rnn(Cell):
         self.relu = relu
         self.input_rows = self.hidden_rows = ((0, 1 if relu else 2),)
 
-    def forward(
-        self, gates: Tensor, hidden: Tensor, first: Sequence[Tensor], w: Weights, packing: Packing
-    ) -> tuple[Tensor, ...]:
+    def forward(self, run: Pass, first: Sequence[Tensor]) -> None:
+        gates, hidden, w, packing = run.gates, run.hidden, run.w, run.packing
         B = len(packing.lengths)
         recurrent = Product(w.hh.mT, B)
         minus_one = gates.new_tensor(-1.0)
@@ -369,18 +349,11 @@ class _Rnn(Cell):
                 h_t.copy_(a.relu_())
             else:
                 torch.add(minus_one, a.sigmoid_(), alpha=2, out=h_t)
-        return ()
 
     def backward(
-        self,
-        d_hidden: Tensor,
-        d_last: Sequence[Tensor],
-        gates: Tensor,
-        hidden: Tensor,
-        kept: Sequence[Tensor],
-        w: Weights,
-        packing: Packing,
+        self, run: Pass, d_hidden: Tensor, d_last: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor, list[Tensor], Tensor | None]:
+        gates, w, packing = run.gates, run.w, run.packing
         back = StepsBack(d_hidden, w.hh, packing, width=gates.shape[2])
         for block in back.blocks():
             kept_a = gates[:, block.rows]
