@@ -28,7 +28,7 @@ from asr.training.checkpoint import (
 )
 from asr.training.devices import any_process, gather, pick_precision
 from asr.training.folder import BestWeights
-from asr.training.metrics import MetricsLog, Monitor, Silence, Totals
+from asr.training.metrics import MetricsLog, Monitor, Silence, Totals, peak_memory
 from asr.training.optimization import make_optimizer
 from asr.training.schedules import Schedule
 from asr.training.signals import StopNow, StopSignals, TrainingInterrupted
@@ -211,6 +211,7 @@ class Session:
                     **metrics,
                     **dev,
                     "dev_seconds": time.perf_counter() - started,
+                    "peak_memory_mib": peak_memory(),  # with validation, also in the first epoch
                 }
                 entry = self.fabric.broadcast(entry)
                 state.history.append(entry)
