@@ -28,7 +28,8 @@ from asr.training.checkpoint import (
 )
 from asr.training.devices import any_process, gather, pick_precision
 from asr.training.folder import BestWeights
-from asr.training.metrics import MetricsLog, Monitor, Silence, Totals, peak_memory
+from asr.training.memory import give_back_memory, peak_memory
+from asr.training.metrics import MetricsLog, Monitor, Silence, Totals
 from asr.training.optimization import make_optimizer
 from asr.training.schedules import Schedule
 from asr.training.signals import StopNow, StopSignals, TrainingInterrupted
@@ -203,7 +204,9 @@ class Session:
         metrics = self.totals.metrics()
         try:
             with swapped(self.task.model, self.average.weights()):
+                give_back_memory()
                 dev = self._validate()
+                give_back_memory()
                 entry: dict[str, Any] = {
                     "epoch": state.epoch + 1,
                     "step": state.step,
