@@ -63,7 +63,7 @@ class SpeechTask:
     batch_seconds : float
         Seconds of audio in a batch, padding counted in.
     num_workers : int
-        Processes that read audio ahead.
+        Processes that read and augment ahead, and make the frames if the model is on a CPU.
     augmentation : Augmentation
         Of the training utterances.
     seed : int
