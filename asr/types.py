@@ -7,7 +7,7 @@ lengths are int64 counts of samples, frames or tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -58,8 +58,7 @@ class Batch:
     ----------
     ids : tuple of str, length B
     inputs : Tensor, float32
-        Waveforms (B, N) with samples in [-1, 1], or precomputed frames (B, T, F).
-        Zero beyond each utterance's length.
+        Waveforms (B, N) with samples in [-1, 1], or frames (B, T, F). Zero beyond each utterance's length.
     input_lengths : Tensor, int64, (B,)
         Samples (waveforms) or frames (features).
     targets : Tensor, int64, (B, L)
@@ -69,6 +68,8 @@ class Batch:
         Normalised reference transcripts.
     seconds : float
         Audio in the batch, without padding.
+    finished : bool
+        Whether `inputs` are what the model reads: the front end and the augmentation are behind them.
     """
 
     ids: tuple[str, ...]
@@ -78,6 +79,12 @@ class Batch:
     target_lengths: Tensor
     texts: tuple[str, ...]
     seconds: float
+    finished: bool = False
+
+    def pin_memory(self) -> Batch:
+        """Return the batch in memory from which a CUDA device copies by itself; PyTorch's loader calls it."""
+        tensors = ("inputs", "input_lengths", "targets", "target_lengths")
+        return replace(self, **{name: getattr(self, name).pin_memory() for name in tensors})
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,7 +151,8 @@ def epoch_of(
     """Return what reads one epoch, and with a front end makes its features."""
     import torch
 
-    from asr.data.dataset import SpeechDataset, make_loader
+    from asr.data.dataset import SpeechDataset
+    from asr.data.loader import make_loader
     from asr.data.manifest import durations
     from asr.data.sampler import BatchSampler
     from asr.text import Normalizer, train_tokenizer

@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import argparse
-import copy
 import dataclasses
 import itertools
 import json
+import multiprocessing
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from asr.training.speech import SpeechTask
     from asr.types import Batch
 
 _EPILOG = """\
-The same model, optimiser and batches of one shuffled epoch, in turns; contestants:
+The same model, optimiser and batches, an epoch of them a round, in turns; contestants:
 
   ready       frames of the whole epoch, computed before and kept in memory: what no loader can beat
-  N workers   utterances read, augmented, collated and turned into frames as training does
+  N workers   batches drawn, utterances read, augmented, collated and turned into frames as training does
 
-Beside the time that passed stands that of the processors in this process, without the workers': on a busy
-machine the steadier of the two.
+Beside the time that passed stands that of the processors: of this process, and of all with its workers'. On a
+busy machine these are the steadier ones.
 
 The recipe's manifests must be there ('asr prepare').
 
 examples:
   python scripts/bench.py training recipes/an4/blstm.yaml data.dir=data/an4
-  python scripts/bench.py training recipes/fsdd/blstm.yaml --workers 0 2 --rounds 5 data.dir=data/fsdd
+  python scripts/bench.py training recipes/fsdd/blstm.yaml data.dir=data/fsdd --workers 0 2 --rounds 5
 """
 
 
@@ -55,6 +55,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
+    import numpy as np
     import torch
 
     from asr.cli.config import load_config
@@ -72,77 +73,78 @@ def run(args: argparse.Namespace) -> int:
     task.whole.to(fabric.device)
     model, optimizer = fabric.setup(task.model, make_optimizer(config["optimizer"], task.model))
     pinned = fabric.device.type == "cuda"
-    ready = ready_batches(task, pinned, args.batches)
+    stepper = Stepper(fabric, task, model, optimizer, trainer["gradient_clip"], trainer["clip_by"])
 
-    def epoch_of(
-        task: SpeechTask, batches: Callable[[], Iterable[Batch]]
-    ) -> Callable[[], tuple[float, float]]:
-        stepper = Stepper(fabric, task, model, optimizer, trainer["gradient_clip"], trainer["clip_by"])
+    def measure(batches: Callable[[], Iterable[Batch]]) -> Times:
+        before = np.array(clocks())
+        for batch in itertools.islice(batches(), args.batches):
+            stepper([batch], 0)
+        if pinned:
+            torch.cuda.synchronize()
+        return Times(*(np.array(clocks()) - before))
 
-        def measure() -> tuple[float, float]:
-            started, computed = time.perf_counter(), time.process_time()
-            for batch in itertools.islice(batches(), len(ready)):
-                stepper([batch], 0)
-            if pinned:
-                torch.cuda.synchronize()
-            return time.perf_counter() - started, time.process_time() - computed
-
-        return measure
-
-    contestants = {"ready": epoch_of(without_reading(task), lambda: ready)}
-    for workers in args.workers:
-        reading = make_task(config, task, workers)
-        contestants[f"{workers} workers"] = epoch_of(
-            reading,
-            lambda reading=reading: reading.batches(0, 0, pin_memory=pinned)[0],  # type: ignore[misc]
-        )
-    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
-    for turn in range(args.rounds + 1):
-        for name, measure in contestants.items():
-            found = measure()
-            if turn:  # the first one warms up
+    readers = {f"{workers} workers": make_task(config, task, workers) for workers in args.workers}
+    measured: dict[str, list[Times]] = {name: [] for name in ("ready", *readers)}
+    for epoch in range(args.rounds + 1):
+        ready = ready_batches(task, epoch, pinned, args.batches)
+        for name in measured:
+            found = measure(
+                lambda name=name, ready=ready, epoch=epoch: (  # type: ignore[misc]
+                    ready if name == "ready" else readers[name].batches(epoch, 0, pin_memory=pinned)[0]
+                )
+            )
+            if epoch:  # the first one warms up
                 measured[name].append(found)
+    for reader in readers.values():
+        reader.close()
     if not args.json:
         print(
             f"{config['name']}, {fabric.device}, {torch.get_num_threads()} threads, {len(ready)} batches, "
-            f"{useful_frames(ready):.1%} useful frames\n"
-            f"{'':12}{'median s':>10}{'best s':>10}  ratio to ready (spread)    processor s  ratio"
+            f"{useful_frames(ready):.1%} useful frames; ratios are to ready tensors\n"
+            f"{'':12}{'median s':>10}{'ratio':>8}{'(least - most)':>17}"
+            f"{'processor s':>13}{'ratio':>8}{'with workers s':>16}{'ratio':>8}"
         )
-    for name, pairs in measured.items():
-        report(config["name"], name, pairs, measured["ready"], args.json)
+    for name, times in measured.items():
+        report(config["name"], name, times, measured["ready"], args.json)
     return 0
 
 
-def report(
-    recipe: str,
-    name: str,
-    pairs: Sequence[tuple[float, float]],
-    base: Sequence[tuple[float, float]],
-    as_json: bool,
-) -> None:
-    """Print a contestant's time, and that of this process's processors, beside those on ready tensors."""
-    seconds, processor = ([pair[i] for pair in pairs] for i in (0, 1))
-    ratios, of_processor = (
-        sorted(own[i] / other[i] for own, other in zip(pairs, base, strict=True)) for i in (0, 1)
-    )
-    row = {
-        "recipe": recipe,
-        "contestant": name,
-        "seconds": statistics.median(seconds),
-        "best_seconds": min(seconds),
-        "ratio": statistics.median(ratios),
-        "ratio_min": ratios[0],
-        "ratio_max": ratios[-1],
-        "processor_seconds": statistics.median(processor),
-        "processor_ratio": statistics.median(of_processor),
-    }
+class Times(NamedTuple):
+    """Seconds that passed, and that processors computed for this process, and for it and its workers."""
+
+    passed: float
+    processor: float
+    all_processors: float
+
+
+def clocks() -> Times:
+    """Return the readings of the clocks."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    # User and system time are fields 14 and 15 of a line whose second one is the name, in parentheses.
+    stats = [Path(f"/proc/{child.pid}/stat").read_text() for child in multiprocessing.active_children()]
+    workers = sum(sum(map(int, stat.rpartition(")")[2].split()[11:13])) / ticks for stat in stats)
+    own = time.process_time()
+    return Times(time.perf_counter(), own, own + workers)
+
+
+def report(recipe: str, name: str, times: Sequence[Times], base: Sequence[Times], as_json: bool) -> None:
+    """Print a contestant's times beside those on ready tensors."""
+    row: dict[str, Any] = {"recipe": recipe, "contestant": name}
+    for clock, own, other in zip(
+        Times._fields, zip(*times, strict=True), zip(*base, strict=True), strict=True
+    ):
+        ratios = [a / b for a, b in zip(own, other, strict=True)]
+        row |= {clock: statistics.median(own), f"{clock}_ratio": statistics.median(ratios)}
+        if clock == "passed":
+            row |= {"passed_ratio_min": min(ratios), "passed_ratio_max": max(ratios)}
     if as_json:
         print(json.dumps(row))
     else:
+        spread = f"({row['passed_ratio_min']:.3f} - {row['passed_ratio_max']:.3f})"
         print(
-            f"{name:12}{row['seconds']:10.3f}{row['best_seconds']:10.3f}  {row['ratio']:.3f} "
-            f"({ratios[0]:.3f} - {ratios[-1]:.3f}){row['processor_seconds']:18.3f}  "
-            f"{row['processor_ratio']:.3f}"
+            f"{name:12}{row['passed']:10.3f}{row['passed_ratio']:8.3f}{spread:>17}"
+            f"{row['processor']:13.3f}{row['processor_ratio']:8.3f}"
+            f"{row['all_processors']:16.3f}{row['all_processors_ratio']:8.3f}"
         )
 
 
@@ -172,27 +174,14 @@ def make_task(config: dict[str, Any], like: SpeechTask | None = None, workers: i
     )
 
 
-def without_reading(task: SpeechTask) -> SpeechTask:
-    """Return the task for batches whose inputs are finished frames on the device."""
-
-    def frames(batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
-        return batch.inputs, batch.input_lengths
-
-    ready = copy.copy(task)
-    ready.frames = frames  # type: ignore[method-assign]
-    return ready
-
-
-def ready_batches(task: SpeechTask, pinned: bool, limit: int | None) -> list[Batch]:
-    """Return an epoch's batches with their frames on the device in place of what was read."""
+def ready_batches(task: SpeechTask, epoch: int, pinned: bool, limit: int | None) -> list[Batch]:
+    """Return an epoch's batches with their frames, on the device."""
     device, found = task.recognizer.device, []
-    for batch in itertools.islice(task.batches(0, 0, pin_memory=pinned)[0], limit):
-        frames, lengths = task.frames(batch, 0)
+    for batch in itertools.islice(task.batches(epoch, 0, pin_memory=pinned)[0], limit):
+        batch = task.make_frames(batch, epoch)
         found.append(
             dataclasses.replace(
                 batch,
-                inputs=frames,
-                input_lengths=lengths,
                 targets=batch.targets.to(device),
                 target_lengths=batch.target_lengths.to(device),
             )

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from asr import audio
 from asr.augment import utterance_rng
@@ -35,6 +31,8 @@ class Example:
     Attributes
     ----------
     utterance : Utterance
+    epoch : int
+        For which it was augmented.
     inputs : Tensor, float32
         Waveform (N,) or precomputed frames (T, F).
     tokens : Tensor, int64, (L,)
@@ -43,6 +41,7 @@ class Example:
     """
 
     utterance: Utterance
+    epoch: int
     inputs: Tensor
     tokens: Tensor
     text: str
@@ -138,9 +137,10 @@ class SpeechDataset(Dataset["Example | AsrError"]):
         inputs = read_inputs(utterance, self.sample_rate, self.num_features)
         if self.transform is not None:
             changed = self.transform(inputs, utterance_rng(self.seed, epoch, utterance.id))
-            if self.fits is None or self.fits(changed, tokens):
+            shorter = changed.shape[0] < inputs.shape[0]
+            if not shorter or self.fits is None or self.fits(changed, tokens):
                 inputs = changed
-        return Example(utterance, inputs, torch.tensor(tokens), text)
+        return Example(utterance, epoch, inputs, torch.tensor(tokens), text)
 
 
 @contextlib.contextmanager
@@ -199,42 +199,6 @@ def read_inputs(utterance: Utterance, sample_rate: int, num_features: int) -> Te
             duration=utterance.duration,
         ).samples
     )
-
-
-def make_loader(
-    dataset: SpeechDataset, sampler: BatchSampler, *, num_workers: int = 0, pin_memory: bool = False
-) -> DataLoader[Batch | AsrError]:
-    """Return a loader of `Batch` in the sampler's order, or of the error that a batch met."""
-    return DataLoader(
-        dataset,  # type: ignore[arg-type]  # collate makes batches of its examples
-        batch_sampler=sampler,
-        collate_fn=collate,
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        # What is drawn comes from the keys, so workers may live through all epochs.
-        persistent_workers=num_workers > 0,
-        worker_init_fn=_leave_signals_to_the_parent,
-        # Its own generator: the loader must not draw from the one that dropout draws from, or a
-        # training resumed in the middle of an epoch would go another way.
-        generator=torch.Generator(),
-    )
-
-
-def _leave_signals_to_the_parent(worker: int) -> None:
-    """Keep a worker going when a signal goes to all processes of the training, as Ctrl-C and scancel send it.
-
-    The parent finishes its step and saves, for which it may need a batch more; then it ends its workers.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":  # elsewhere a signal does not tell who sent it
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_obey_only_the_parent, daemon=True).start()
-
-
-def _obey_only_the_parent() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
-    os._exit(0)
 
 
 def read_in_batches(

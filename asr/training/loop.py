@@ -49,7 +49,8 @@ class Trainer:
         Processes, each with a device of its own, that share every batch. Under torchrun or srun their
         number is what these have started.
     num_workers : int
-        Processes that read audio ahead, for each device; of no account for text.
+        Processes that read and augment ahead, for each device, and make the frames if that is a CPU; of no
+        account for text.
     shuffle_shards : int
         Tar shards whose utterances are shuffled together; of no account for other data.
     save_every_minutes : float

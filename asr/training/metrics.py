@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 from asr.files import atomic_write
+from asr.training.memory import peak_memory
 from asr.training.step import StepResult
 
 
@@ -111,18 +109,6 @@ class Totals:
         return self.sums.get(of, 0.0) / (self.sums.get(to) or 1.0)
 
 
-def peak_memory() -> float:
-    """Return the most memory that the training has held, MiB: of the CUDA device, else of this process."""
-    if torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated() / 2**20
-    try:
-        import resource
-    except ImportError:  # no POSIX
-        return math.nan
-    units = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / units
-
-
 class MetricsLog:
     """Writes every epoch's metrics to ``metrics.jsonl`` and to TensorBoard.
 
@@ -130,7 +116,10 @@ class MetricsLog:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        # Imported before the first epoch, so that its peak of memory has this in it like all others.
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.folder, self._writer = folder, SummaryWriter
         self._board: Any = None
 
     def write(self, history: Sequence[dict[str, Any]]) -> None:
@@ -141,10 +130,8 @@ class MetricsLog:
     def show(self, entry: Mapping[str, Any]) -> None:
         """Add an epoch to TensorBoard."""
         if self._board is None:
-            from torch.utils.tensorboard import SummaryWriter
-
             # What an earlier process wrote of this epoch and later ones was lost when it stopped.
-            self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=entry["epoch"])
+            self._board = self._writer(str(self.folder / "tensorboard"), purge_step=entry["epoch"])
         for name, value in entry.items():
             if isinstance(value, (int, float)) and name != "epoch" and math.isfinite(value):
                 self._board.add_scalar(name, value, entry["epoch"])

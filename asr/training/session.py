@@ -28,6 +28,7 @@ from asr.training.checkpoint import (
 )
 from asr.training.devices import any_process, gather, pick_precision
 from asr.training.folder import BestWeights
+from asr.training.memory import give_back_memory, peak_memory
 from asr.training.metrics import MetricsLog, Monitor, Silence, Totals
 from asr.training.optimization import make_optimizer
 from asr.training.schedules import Schedule
@@ -203,7 +204,9 @@ class Session:
         metrics = self.totals.metrics()
         try:
             with swapped(self.task.model, self.average.weights()):
+                give_back_memory()
                 dev = self._validate()
+                give_back_memory()
                 entry: dict[str, Any] = {
                     "epoch": state.epoch + 1,
                     "step": state.step,
@@ -211,6 +214,7 @@ class Session:
                     **metrics,
                     **dev,
                     "dev_seconds": time.perf_counter() - started,
+                    "peak_memory_mib": peak_memory(),  # with validation, also in the first epoch
                 }
                 entry = self.fabric.broadcast(entry)
                 state.history.append(entry)

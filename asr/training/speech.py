@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,46 @@ import torch
 from torch import Tensor, nn
 
 from asr.augment import Augmentation
-from asr.data.dataset import SpeechDataset, make_loader
+from asr.data.dataset import SpeechDataset
+from asr.data.loader import make_loader
 from asr.data.manifest import durations
 from asr.data.sampler import BatchSampler, Order
 from asr.errors import AsrError, DataError
 from asr.evaluation import recognize_utterances
+from asr.features import FrontEnd
 from asr.model_file import save_model
 from asr.models.ctc import BLANK, ctc_loss
 from asr.recognizer import Recognizer
 from asr.scoring.wer import score
 from asr.types import Batch, Utterance
+
+
+class FrameMaker:
+    """Makes of what was read the frames that the model reads: front end and augmentation of frames.
+
+    Parameters
+    ----------
+    features : FrontEnd
+    augmentation : Augmentation
+    """
+
+    def __init__(self, features: FrontEnd, augmentation: Augmentation) -> None:
+        self.features, self.augmentation = features, augmentation
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch, epoch: int) -> Batch:
+        """Return the batch with its frames, on the front end's device; as it is, if it has them already."""
+        if batch.finished:
+            return batch
+        extractor = self.features.extractor
+        device = extractor.window.device
+        frames, lengths = self.features(
+            batch.inputs.to(device, non_blocking=True),
+            batch.input_lengths.to(device, non_blocking=True),
+            self.augmentation.frames(extractor, epoch, batch.ids),
+        )
+        frames = self.augmentation.mask(frames, lengths, epoch, batch.ids)
+        return dataclasses.replace(batch, inputs=frames, input_lengths=lengths, finished=True)
 
 
 class SpeechTask:
@@ -32,7 +63,7 @@ class SpeechTask:
     batch_seconds : float
         Seconds of audio in a batch, padding counted in.
     num_workers : int
-        Processes that read audio ahead.
+        Processes that read and augment ahead, and make the frames if the model is on a CPU.
     augmentation : Augmentation
         Of the training utterances.
     seed : int
@@ -62,7 +93,7 @@ class SpeechTask:
         self.recognizer, self.dev = recognizer, dev
         self.whole: nn.Module = recognizer
         self.model: nn.Module = recognizer.model
-        self.augmentation, self.num_workers = augmentation, num_workers
+        self.make_frames, self.num_workers = FrameMaker(recognizer.features, augmentation), num_workers
         seconds = durations(train)
         self.size = float(seconds.sum())
         self.description = f"{len(train)} utterances of {self.size / 3600:.2f} h"
@@ -96,8 +127,14 @@ class SpeechTask:
     def batches(self, epoch: int, start: int, *, pin_memory: bool) -> tuple[Iterator[Batch], int]:
         """Return the rest of an epoch."""
         if self.loader is None:
+            # A GPU makes frames beside the processors; where the model has only these, the workers do.
+            on_cpu = self.recognizer.device.type == "cpu"
             self.loader = make_loader(
-                self.dataset, self.sampler, num_workers=self.num_workers, pin_memory=pin_memory
+                self.dataset,
+                self.sampler,
+                finish=self.make_frames if on_cpu else None,
+                num_workers=self.num_workers,
+                pin_memory=pin_memory,
             )
         self.sampler.set_position(epoch, start)
         return self._read(), len(self.sampler)
@@ -136,7 +173,8 @@ class SpeechTask:
             return [batch]
         share = batch.seconds / size  # of no account but for the speed
         return [
-            Batch(
+            dataclasses.replace(
+                batch,
                 ids=batch.ids[part],
                 inputs=batch.inputs[part, : int(batch.input_lengths[part].max())],
                 input_lengths=batch.input_lengths[part],
@@ -148,20 +186,14 @@ class SpeechTask:
             for part in (slice(0, size // 2), slice(size // 2, size))
         ]
 
-    @torch.no_grad()
-    def frames(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
-        """Return the augmented frames that the model reads, (B, T, F), and lengths (B,), on its device."""
-        device, features = self.recognizer.device, self.recognizer.features
-        augment = self.augmentation.frames(features.extractor, epoch, batch.ids)
-        frames, lengths = features(batch.inputs.to(device), batch.input_lengths.to(device), augment)
-        return self.augmentation.mask(frames, lengths, epoch, batch.ids), lengths
-
     def losses(self, model: nn.Module, batch: Batch, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the CTC loss of each utterance, and in how many of all frames blank is the likeliest."""
         device = self.recognizer.device
-        frames, lengths = self.frames(batch, epoch)
-        log_probs, out_lengths = model(frames, lengths)
-        losses = ctc_loss(log_probs, out_lengths, batch.targets.to(device), batch.target_lengths.to(device))
+        batch = self.make_frames(batch, epoch)
+        targets = batch.targets.to(device, non_blocking=True)
+        target_lengths = batch.target_lengths.to(device, non_blocking=True)
+        log_probs, out_lengths = model(batch.inputs, batch.input_lengths)
+        losses = ctc_loss(log_probs, out_lengths, targets, target_lengths)
         with torch.no_grad():
             inside = torch.arange(log_probs.shape[1], device=device) < out_lengths[:, None]
             blanks = (log_probs.argmax(dim=2) == BLANK) & inside

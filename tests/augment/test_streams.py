@@ -1,5 +1,7 @@
 """Draws depend on seed, epoch, utterance and purpose alone."""
 
+import zlib
+
 import numpy as np
 import pytest
 
@@ -31,3 +33,11 @@ def test_a_probability_is_the_share_of_utterances():
 def test_a_range_is_two_numbers_in_order_and_in_bounds(values):
     with pytest.raises(ValueError, match=r"x must be two numbers, the smaller first, between 0 and 2"):
         check_range("x", values, 0, 2)
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**32 - 1, 2**32, 2**70])
+def test_generators_are_those_that_numpy_makes_of_the_four_numbers(seed):
+    expected = np.random.default_rng([seed, 2, zlib.crc32(b"a"), 3])
+    rng = utterance_rng(seed, 2, "a")
+    for found in (utterance_rng(seed, 2, "a", 3), stream(rng, 3)):
+        assert found.bit_generator.state == expected.bit_generator.state

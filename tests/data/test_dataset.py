@@ -1,5 +1,6 @@
-"""The loader: the same batches whatever the workers, errors that name the utterance, signals spare it."""
+"""Data set and loader: the same batches whatever the workers, errors that name the utterance."""
 
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import soundfile
 import torch
 
 from asr.augment import SpeedPerturb
-from asr.data.dataset import SpeechDataset, make_loader
+from asr.data import loader
+from asr.data.dataset import SpeechDataset
+from asr.data.loader import make_loader
 from asr.data.sampler import BatchSampler
 from asr.errors import AudioError, DataError
 from asr.text import CharacterTokenizer, Normalizer
@@ -51,25 +54,37 @@ def same(left, right):
     )
 
 
+def louder(batch, epoch):
+    """Stands for the front end: depends on the epoch, and multiplies matrices."""
+    features = batch.inputs[..., None] @ torch.full((1, 3), epoch + 0.3)
+    return dataclasses.replace(batch, inputs=features, finished=True)
+
+
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_workers_change_nothing_however_often_an_epoch_is_taken_up(utterances, num_workers):
+@pytest.mark.parametrize("shared_from", [0, 1 << 16, 1 << 30], ids=["shared", "some shared", "by value"])
+def test_workers_change_nothing_however_often_an_epoch_is_taken_up(
+    utterances, num_workers, shared_from, monkeypatch
+):
+    monkeypatch.setattr(loader, "_SHARED_FROM", shared_from)
     dataset, sampler = make_dataset(utterances), make_sampler(utterances)
-    alone = make_loader(dataset, sampler)
-    helped = make_loader(dataset, make_sampler(utterances), num_workers=num_workers)
+    alone = make_loader(dataset, sampler, finish=louder)
+    helped = make_loader(dataset, make_sampler(utterances), finish=louder, num_workers=num_workers)
     for epoch, start in ((0, 0), (0, 3), (2, 0), (2, 5)):
-        for loader in (alone, helped):
-            loader.batch_sampler.set_position(epoch, start)
+        for one in (alone, helped):
+            one.batch_sampler.set_position(epoch, start)
         expected, found = list(alone), list(helped)
         assert len(expected) == len(sampler.batches(epoch)) - start
-        assert all(same(a, b) for a, b in zip(expected, found, strict=True))
+        assert all(same(a, b) and b.finished for a, b in zip(expected, found, strict=True))
+        raw = dataset.batch([(epoch, i) for i in sampler.batches(epoch)[start]])
+        assert torch.equal(louder(raw, epoch).inputs, found[0].inputs)
 
 
 def test_batches_read_ahead_are_not_counted_as_done(utterances):
     """What was taken from the loader says where it stands, not what its workers have read already."""
     dataset = make_dataset(utterances)
-    loader = make_loader(dataset, make_sampler(utterances), num_workers=2)
-    whole = list(loader)
-    taken, iterator = [], iter(loader)
+    batches = make_loader(dataset, make_sampler(utterances), num_workers=2)
+    whole = list(batches)
+    taken, iterator = [], iter(batches)
     for _ in range(3):
         taken.append(next(iterator))
     rest = make_loader(dataset, make_sampler(utterances), num_workers=2)
@@ -112,6 +127,18 @@ def test_an_utterance_that_cannot_be_read_is_named_in_one_line(utterances, tmp_p
         dataset.batch([(0, 0), (0, len(utterances))])
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_what_the_front_end_says_comes_as_it_is(utterances, num_workers):
+    found = list(
+        make_loader(make_dataset(utterances), make_sampler(utterances), finish=fail, num_workers=num_workers)
+    )
+    assert {(type(error), str(error)) for error in found} == {(DataError, "no statistics")}
+
+
+def fail(batch, epoch):
+    raise DataError("no statistics")
+
+
 def test_features_of_another_kind_are_named(tmp_path):
     np.save(tmp_path / "f.npy", np.zeros((20, 12), np.float32))
     utterance = Utterance("u", 0.2, "a", features_filepath=str(tmp_path / "f.npy"))
@@ -134,15 +161,15 @@ def test_where_speed_leaves_too_few_frames_an_utterance_stays_as_it_was(utteranc
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_all_processes_leaves_the_workers_at_work(utterances, number):
     """Ctrl-C and scancel reach workers too; the training still needs the batches of its last step."""
-    loader = make_loader(make_dataset(utterances), make_sampler(utterances), num_workers=2)
-    iterator = iter(loader)
+    batches = make_loader(make_dataset(utterances), make_sampler(utterances), num_workers=2)
+    iterator = iter(batches)
     found = [next(iterator), next(iterator)]  # one of each worker, so both have begun
     workers = list(iterator._workers)
     for worker in workers:  # from another process: the parent itself may end its workers
         subprocess.run(["kill", f"-{number.value}", str(worker.pid)], check=True)
     time.sleep(0.2)
     found += list(iterator)
-    assert len(found) == len(loader)
+    assert len(found) == len(batches)
     assert all(worker.is_alive() for worker in workers)
     for worker in workers:
         worker.terminate()

@@ -20,7 +20,8 @@ import pytest
 import torch
 
 from asr import audio
-from asr.data.dataset import SpeechDataset, make_loader
+from asr.data.dataset import SpeechDataset
+from asr.data.loader import make_loader
 from asr.data.manifest import Manifest, Shards, read_manifest
 from asr.data.pack import pack
 from asr.data.sampler import BatchSampler
