@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import bisect
 import json
 import os
 import shlex
@@ -10,20 +11,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from asr.recognizer import Recognizer
 
+# An entry of "words" in the JSON output.
+TimedWord = dict[str, Any]
+
 _EPILOG = """\
 A recording is made of the manifest's utterances in random order, with silences of 0.6 to 2.5 s between
 them, and now and then some seconds of noise or of notes. `asr transcribe` runs on it in a process of its own.
-WER is that of all its words; "one by one" is that of the same utterances recognised each on its own.
+WER is that of all its words; "one by one" is that of the same utterances recognised each on its own. "lost"
+is the difference with its 95% interval, from the words around each utterance (paired bootstrap, an
+utterance drawn with all its repetitions).
 
 --shift S also transcribes the recording from S seconds on, and counts the words that differ after that.
 
@@ -153,32 +159,58 @@ def run(args: argparse.Namespace) -> int:
     recognizer = load_model(args.model, "cpu")
     utterances = _read(recognizer, args.manifest)
     alone = [_recognize(recognizer, spoken) for spoken in utterances]
-    print("minutes  peak MB  x real time    WER %  one by one %   words")
+    print("minutes  peak MB  x real time    WER %  one by one %                 lost   words")
     for minutes in args.minutes:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "long.wav"
             placed = _write(path, utterances, recognizer.sample_rate, minutes * 60, args)
             words, peak, seconds = _transcribe(path, args.model, args.options)
             references = [utterances[p.index].text for p in placed]
-            wer = score([" ".join(references)], [" ".join(w for w, _ in words)], alternatives=False).wer
-            own = score(references, [alone[p.index] for p in placed], alternatives=False)
+            wer = score([" ".join(references)], [_text(words)], alternatives=False).wer
+            own = [alone[p.index] for p in placed]
+            by_utterance = _by_utterance(words, placed)
+            lost = _compare(placed, references, by_utterance, own)
+            own_wer = score(references, own, alternatives=False)
             print(
                 f"{placed[-1].end / 60:7.1f} {peak:8.0f} {placed[-1].end / seconds:12.0f} {100 * wer:8.2f} "
-                f"{100 * own.wer:13.2f} {own.num_words:7d}",
+                f"{100 * own_wer.wer:13.2f} {lost:>20s} {own_wer.num_words:7d}",
                 flush=True,
             )
             for shift in args.shift:
                 moved, _, _ = _transcribe(path, args.model, [*args.options, "--clip-timestamps", f"{shift}"])
                 # What is cut off, and the word that the cut may hit.
                 first = shift + 2.0
-                whole = " ".join(w for w, start in words if start >= first)
-                rest = " ".join(w for w, start in moved if start >= first)
+                whole, rest = (_text(w for w in found if w["start"] >= first) for found in (words, moved))
                 change = score([whole], [rest], alternatives=False)
                 print(
                     f"moved by {shift:g} s: {100 * change.wer:.3f}% of {change.num_words} words change",
                     flush=True,
                 )
     return 0
+
+
+def _text(words: Iterable[TimedWord]) -> str:
+    return " ".join(word["word"] for word in words)
+
+
+def _by_utterance(words: Sequence[TimedWord], placed: Sequence[Placed]) -> list[str]:
+    """Return the words of each utterance, and of what comes before the next."""
+    starts = [p.start - 0.1 for p in placed]
+    found: list[list[TimedWord]] = [[] for _ in placed]
+    for word in words:
+        found[max(bisect.bisect(starts, (word["start"] + word["end"]) / 2) - 1, 0)].append(word)
+    return [_text(words) for words in found]
+
+
+def _compare(placed: Sequence[Placed], references: list[str], joined: list[str], own: list[str]) -> str:
+    """Return the difference of the error rates with its interval, in points."""
+    from asr.scoring.statistics import compare
+    from asr.scoring.wer import score
+
+    fields = {str(number): {"index": p.index} for number, p in enumerate(placed, 1)}
+    long, alone = (score(references, texts, alternatives=False, fields=fields) for texts in (joined, own))
+    found = compare(long, alone, by="index").bootstrap
+    return f"{100 * found.difference:+.2f} ({100 * found.low:+.2f} to {100 * found.high:+.2f})"
 
 
 def _read(recognizer: Recognizer, manifest: Path) -> list[Spoken]:
@@ -224,10 +256,8 @@ def _write(
     return said
 
 
-def _transcribe(
-    path: Path, model: Path, options: Sequence[str]
-) -> tuple[list[tuple[str, float]], float, float]:
-    """Run ``asr transcribe``; return the words with their starts, its peak memory in MB and its seconds."""
+def _transcribe(path: Path, model: Path, options: Sequence[str]) -> tuple[list[TimedWord], float, float]:
+    """Run ``asr transcribe``; return the words with their times, its peak memory in MB and its seconds."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "asr.cli.main", "transcribe", str(path), "--model", str(model)]
         command += ["-o", folder, "-f", "json", "--verbose", "False", "--device", "cpu"]
@@ -238,5 +268,5 @@ def _transcribe(
         if status:
             raise SystemExit(f"asr transcribe failed on {path}")
         content = json.loads((Path(folder) / f"{path.stem}.json").read_text())
-    words = [(w["word"], w["start"]) for segment in content["segments"] for w in segment["words"]]
+    words = [word for segment in content["segments"] for word in segment["words"]]
     return words, usage.ru_maxrss / 1024, seconds

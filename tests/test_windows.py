@@ -135,32 +135,58 @@ def test_speech_that_is_too_short_is_passed_over():
     assert len(cut(samples, min_speech_duration_ms=250)) == 1
 
 
-def test_speech_that_the_detector_is_hardly_sure_of_must_last_longer(monkeypatch):
-    class Detector:
-        """Hears two seconds of speech, 0.6 sure in the first half of a recording and 0.9 in the second."""
+@pytest.fixture
+def detector(monkeypatch):
+    """Let the detector hear what a test says: (start, end, probability), seconds; nothing elsewhere."""
 
-        def __init__(self, sample_rate):
-            self.start = 0
+    def set_speech(*speech):
+        class Detector:
+            def __init__(self, sample_rate):
+                self.start = 0
 
-        def push(self, samples, *, final=False):
-            times = np.arange(self.start, self.start + len(samples) // 256) * 0.032
-            self.start += len(times)
-            return np.select([(times > 2) & (times < 3), (times > 7) & (times < 8)], [0.6, 0.9], 0.0)
+            def push(self, samples, *, final=False):
+                times = np.arange(self.start, self.start + len(samples) // 256) * 0.032
+                self.start += len(times)
+                heard = [(times > start) & (times < end) for start, end, _ in speech]
+                return np.select(heard, [probability for _, _, probability in speech], 0.0)
 
-    monkeypatch.setitem(cutting.DETECTORS, "energy", Detector)
+        monkeypatch.setitem(cutting.DETECTORS, "energy", Detector)
+
+    return set_speech
+
+
+def test_speech_that_the_detector_is_hardly_sure_of_must_last_longer(detector):
+    detector((2, 3, 0.6), (7, 8, 0.9))
     samples = np.full(256 * 320, 1e-3, np.float32)
-    for least, starts in ((0, [2.0, 7.0]), (250, [7.0]), (850, [])):
+    for least, starts in ((0, [2.0, 7.0]), (750, [7.0]), (950, [])):
         windows = cut(samples, min_speech_duration_ms=least, speech_pad_ms=0)
         assert [window.start for window in windows] == pytest.approx(starts, abs=0.9)
+
+
+def test_unlikely_speech_is_heard_where_likely_speech_is_near(detector):
+    samples = np.full(256 * 960, 1e-3, np.float32)
+    detector((2, 3, 0.3), (3.3, 3.5, 0.6), (7, 8, 0.3))
+    (window,) = cut(samples)
+    assert window.start < 2
+    assert 3.5 < window.end < 7
+    detector((2, 3, 0.3), (5, 5.2, 0.6))
+    (window,) = cut(samples)
+    assert window.start > 3
+    detector((2, 25, 0.3))
+    assert cut(samples) == []
+    detector((2, 25, 0.3), (25, 26, 0.9))
+    windows = cut(samples)
+    assert 20 < windows[0].start < 25
+    assert windows[-1].end > 26
 
 
 @pytest.mark.parametrize(
     ("seconds", "window", "speech", "silence", "pad", "context"),
     [
-        (None, 15.0, 100, 1500, 400, 1.5),
-        (0.5, 2.0, 0, 300, 57, 0.4),
-        (6.3, 6.3, 39, 630, 180, 1.26),
-        (120.0, 30.0, 100, 2000, 400, 1.5),
+        (None, 15.0, 200, 1500, 400, 1.5),
+        (0.5, 2.0, 48, 300, 57, 0.4),
+        (6.3, 6.3, 150, 630, 180, 1.26),
+        (120.0, 30.0, 200, 2000, 400, 1.5),
     ],
 )
 def test_options_follow_the_model_s_training(seconds, window, speech, silence, pad, context):

@@ -140,7 +140,7 @@ def _add_window_arguments(parser: argparse.ArgumentParser) -> None:
         "the package silero-vad is installed, else energy (default: auto)",
     )
     add_option(
-        group, "threshold", type=float, metavar="P", help="probability that makes it speech (default: 0.5)"
+        group, "threshold", type=float, metavar="P", help="probability that makes it speech (default: 0.35)"
     )
     for name, what in (
         (

@@ -20,8 +20,6 @@ WHOLE_FILE: tuple[Clip, ...] = ((0.0, None),)
 _CLEAN_PAUSE = 0.5
 # Speech that goes on is cut no earlier than at this share of what a window may hold.
 _EARLIEST = 1 / 3
-# What a frame of speech counts for at least, however unsure the detector is.
-_UNSURE = 0.1
 # The detector may be late by so much, seconds.
 _REACH = 0.4
 
@@ -127,9 +125,11 @@ class _Cutter:
         self._speech: list[bool] = []  # of frames since `_first_frame`: below the lower threshold or not
         self._first_frame = 0
         self._num_frames = 0
-        # The open stretch: where it began or was cut last, its frames of speech, and where silence began.
+        # The open stretch: where it began or was cut last, whether speech was ever likely, how many frames of
+        # speech to expect in it, and where silence began.
         self._start: int | None = None
         self._continues = False
+        self._heard = False
         self._spoken = 0.0
         self._silent_since: int | None = None
         # A stretch that ended, kept until it is known how far its padding may go: start, end of speech.
@@ -160,27 +160,32 @@ class _Cutter:
         if self._closed is not None and begin - self._closed[2] >= 4 * self._reach:
             yield self._close(self._closed[2] + 2 * self._reach)
         if self._start is None:
-            if probability < options.threshold:
+            if quiet:
                 return
             self._start = max(begin - 2 * self._reach, 0)
             if self._closed is not None:
                 border = self._quietest(self._closed[2], begin)
                 yield self._close(min(border, self._closed[2] + 2 * self._reach))
                 self._start = max(self._start, border)
-            self._continues, self._spoken, self._silent_since = False, 0.0, None
-        self._spoken += 0.0 if quiet else max(2 * probability - 1, _UNSURE)
+            self._continues, self._heard, self._spoken, self._silent_since = False, False, 0.0, None
+        self._heard = self._heard or probability >= options.threshold
+        self._spoken += 0.0 if quiet else probability
         if not quiet:
             self._silent_since = None
         elif self._silent_since is None:
             self._silent_since = begin
         elif begin - self._silent_since >= self._min_silence:
-            if self._continues or self._spoken >= self._min_speech:
+            if self._is_speech():
                 self._closed = (self._start, self._continues, self._silent_since)
             self._start = None
             return
         left = self._context if self._continues else 0
         if end - (self._start - left) >= self._max:
             yield from self._cut()
+
+    def _is_speech(self) -> bool:
+        """Tell whether the open stretch is to be recognised, as far as it is known."""
+        return self._continues or (self._heard and self._spoken >= self._min_speech)
 
     def _close(self, end: int) -> Window:
         assert self._closed is not None
@@ -192,7 +197,7 @@ class _Cutter:
         last = self._offset + len(self._samples)
         if self._closed is not None:
             yield self._close(min(self._closed[2] + 2 * self._reach, last))
-        if self._start is not None and (self._continues or self._spoken >= self._min_speech):
+        if self._start is not None and self._is_speech():
             silence = last if self._silent_since is None else self._silent_since
             yield self._window(self._start, self._continues, min(silence + 2 * self._reach, last))
 
@@ -203,6 +208,9 @@ class _Cutter:
         left = self._context if continues else 0
         last = start - left + self._max - self._context
         cut = self._quietest(start + int(_EARLIEST * (last - start)), last)
+        if not self._is_speech():
+            self._start, self._heard, self._spoken = cut, False, 0.0
+            return
         silence_begins, silence_ends = self._pause(cut)
         if silence_ends - silence_begins < _CLEAN_PAUSE * self.rate:
             self._start, self._continues = cut, True

@@ -24,10 +24,10 @@ class WindowOptions:
         What finds speech. "auto" takes recordings (or clips) that fit into one window as they are, and for
         others the best there is; "none" takes everything for speech.
     threshold : float
-        Probability from which on a frame is speech. Speech ends 0.15 below.
+        Probability that a frame of speech reaches. From 0.15 below it on, what is around belongs to it.
     min_speech_duration_ms : int
-        Shorter speech is passed over. A frame of probability p counts for 2p - 1 of its length, but a tenth
-        at least: speech that the detector is hardly sure of, as a note of music, must last longer.
+        Shorter speech is passed over. A frame of probability p counts for p of its length: what the
+        detector is hardly sure of, as a note of music, must last longer.
     max_speech_duration_s : float
         The longest window, seconds, what it shares with its neighbours included.
     min_silence_duration_ms : int
@@ -41,7 +41,7 @@ class WindowOptions:
     """
 
     vad: Literal["auto", "silero", "energy", "none"] = "auto"
-    threshold: float = 0.5
+    threshold: float = 0.35
     min_speech_duration_ms: int = 0
     max_speech_duration_s: float = DEFAULT_WINDOW
     min_silence_duration_ms: int = 1000
@@ -73,8 +73,8 @@ class WindowOptions:
         max_train_seconds : float, optional
             Its longest training utterance, `Recognizer.max_train_seconds`: the window, from 2 to 30 s. A
             tenth of it is the pause that ends a stretch, from 0.3 to 2 s, and 1/35 of it the padding,
-            up to 0.4 s. The least speech is 1/110 of what it is over 2 s, up to 0.1 s: a model of short
-            utterances is there for single words.
+            up to 0.4 s. The least speech is 1/42 of it, up to 0.2 s: a model of short utterances is
+            there for single words.
         **chosen
             Options to set otherwise; None leaves them.
         """
@@ -85,7 +85,7 @@ class WindowOptions:
             window = min(max(window, MIN_WINDOW), MAX_WINDOW)
         suited = cls(
             max_speech_duration_s=window,
-            min_speech_duration_ms=round(1000 * min(max((window - MIN_WINDOW) / 110, 0.0), 0.1)),
+            min_speech_duration_ms=round(1000 * min(window / 42, 0.2)),
             min_silence_duration_ms=round(1000 * min(max(window / 10, 0.3), 2.0)),
             speech_pad_ms=round(1000 * min(window / 35, 0.4)),
             context_s=min(window / 5, 1.5),
