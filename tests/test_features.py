@@ -237,7 +237,9 @@ def test_level_normalisation_keeps_the_shape_of_the_spectrum(batch):
     torch.testing.assert_close(louder, frames, atol=1e-4, rtol=0)
     own, expected = frames[0, : frame_lengths[0]], plain[0, : frame_lengths[0]]
     for ours, theirs in zip(own.split(80, dim=1), expected.split(80, dim=1), strict=True):
-        torch.testing.assert_close(ours, (theirs - theirs.mean()) / theirs.std(correction=0), atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            ours, (theirs - theirs.mean()) / theirs.std(correction=0), atol=1e-4, rtol=0
+        )
 
 
 @pytest.mark.parametrize("normalize", ["none", "level"])

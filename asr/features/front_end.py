@@ -86,8 +86,8 @@ class FrontEnd(nn.Module):
             raise ConfigError(f"normalize: {normalize!r} is unknown; use none, utterance, level or corpus")
         if dynamic_range_db is not None and (dynamic_range_db <= 0 or extractor.transform is not None):
             raise ConfigError(
-                f"dynamic_range_db: {dynamic_range_db} with {type(extractor).__name__}; use a positive number, "
-                "and with log mel energies (LogMel, Fbank) only, or null"
+                f"dynamic_range_db: {dynamic_range_db} with {type(extractor).__name__}; use null, or a number "
+                "above 0 with log mel energies (LogMel, Fbank)"
             )
         self.extractor = extractor
         self.deltas = deltas
@@ -247,7 +247,7 @@ class FrontEndStream:
     Parameters
     ----------
     front_end : FrontEnd
-        With ``normalize`` none or corpus and no ``dynamic_range_db``: statistics of an utterance need all of it.
+        With ``normalize`` none or corpus and no ``dynamic_range_db``: the others need all of an utterance.
 
     Raises
     ------
@@ -331,7 +331,7 @@ def _deltas(frames: Tensor, lengths: Tensor) -> Tensor:
 
 
 def _normalize_utterances(frames: Tensor, lengths: Tensor, size: int) -> Tensor:
-    """Bring every `size` neighbouring coefficients to mean 0 and variance 1 over the utterance's own frames."""
+    """Bring every `size` coefficients together to mean 0 and variance 1 over the utterance's own frames."""
     groups = frames.unflatten(2, (-1, size))
     mask = _mask(frames, lengths)[:, :, None, None]
     counts = lengths.clamp(min=1)[:, None, None, None] * size

@@ -33,8 +33,8 @@ NUM_STRINGS = {"train": 1000, "dev": 150, "test": 150}
 SEEDS = {"train": 1, "dev": 0, "test": 0}
 # Voices of espeak-ng that turn vowels into others, or whisper, or creak.
 UNLIKE_PEOPLE = frozenset({"kaukovalta", "shelby", "travis", "whisper", "whisperf", "croak"})
-# The English digits as speakers of other languages say them: zero to nine, respelled so that espeak-ng's voice of
-# the language reads them with its own sounds.
+# The English digits, zero to nine, as speakers of other languages say them: respelled so that espeak-ng's
+# voice of the language reads them with its own sounds.
 FOREIGN = {
     "af": "ziro wan toe srie for faaif siks sewen eit naain",
     "cs": "zírou uan tú srí for fajv siks seven ejt najn",

@@ -127,7 +127,9 @@ def test_each_digit_sounds_different():
 
 def test_other_languages_speak_when_asked_for():
     with open_espeak(["fr", "pt-br"]) as espeak:
-        french, brazilian = (espeak.speak("seven", accent=language, variant="f3") for language in ("fr", "pt-br"))
+        french, brazilian = (
+            espeak.speak("seven", accent=language, variant="f3") for language in ("fr", "pt-br")
+        )
         assert len(french) != len(brazilian)
         with pytest.raises(DataError, match=r"'en-us\+f3' makes no sound"):
             espeak.speak("one", accent="en-us", variant="f3")
