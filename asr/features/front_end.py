@@ -86,8 +86,8 @@ class FrontEnd(nn.Module):
             raise ConfigError(f"normalize: {normalize!r} is unknown; use none, utterance, level or corpus")
         if dynamic_range_db is not None and (dynamic_range_db <= 0 or extractor.transform is not None):
             raise ConfigError(
-                f"dynamic_range_db: {dynamic_range_db} with {type(extractor).__name__}; use null, or a number "
-                "above 0 with log mel energies (LogMel, Fbank)"
+                f"dynamic_range_db: {dynamic_range_db} with {type(extractor).__name__}; use null, or one "
+                "above 0 and log mel energies (LogMel, Fbank)"
             )
         self.extractor = extractor
         self.deltas = deltas
