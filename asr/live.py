@@ -210,7 +210,7 @@ def why_not_streaming(recognizer: Recognizer) -> str:
     encoder = recognizer.model.encoder
     if encoder.bidirectional and not encoder.chunk:
         return "the model is bidirectional"
-    if recognizer.features.normalize == "utterance":
+    if recognizer.features.needs_whole_utterance:
         return "the model's features are normalised over whole utterances"
     return ""
 

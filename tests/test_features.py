@@ -1,6 +1,8 @@
+import math
 import tarfile
 from pathlib import Path
 
+import librosa
 import numpy as np
 import pytest
 import soundfile
@@ -81,6 +83,7 @@ def test_frame_counts(extractor, num_samples, num_frames):
     "options",
     [
         {"normalize": "corpus"},
+        {"normalize": "level", "deltas": 1},
         {"deltas": 2},
         {"deltas": 1, "stack": 8, "stack_stride": 3},
     ],
@@ -225,6 +228,41 @@ def test_utterance_normalisation_gives_mean_0_and_variance_1(batch):
     torch.testing.assert_close(own.var(0, correction=0), torch.ones(80), atol=1e-4, rtol=0)
 
 
+def test_level_normalisation_keeps_the_shape_of_the_spectrum(batch):
+    waveforms, lengths = batch
+    extractor = LogMel()
+    plain, frame_lengths = FrontEnd(extractor, deltas=1, normalize="none")(waveforms, lengths)
+    frames, _ = FrontEnd(extractor, deltas=1, normalize="level")(waveforms, lengths)
+    louder, _ = FrontEnd(extractor, deltas=1, normalize="level")(3 * waveforms, lengths)
+    torch.testing.assert_close(louder, frames, atol=1e-4, rtol=0)
+    own, expected = frames[0, : frame_lengths[0]], plain[0, : frame_lengths[0]]
+    for ours, theirs in zip(own.split(80, dim=1), expected.split(80, dim=1), strict=True):
+        torch.testing.assert_close(
+            ours, (theirs - theirs.mean()) / theirs.std(correction=0), atol=1e-4, rtol=0
+        )
+
+
+@pytest.mark.parametrize("normalize", ["none", "level"])
+def test_the_dynamic_range_is_librosas_top_db(batch, normalize):
+    waveforms, lengths = batch
+    extractor = LogMel()
+    own = waveforms[:1, : lengths[0]]
+    decibels = librosa.power_to_db((extractor(own)[0].exp()).numpy(), amin=1e-10, top_db=30)
+    expected = torch.from_numpy(decibels) * math.log(10) / 10
+    if normalize == "level":
+        expected = (expected - expected.mean()) / expected.std(correction=0)
+    front_end = FrontEnd(extractor, normalize=normalize, dynamic_range_db=30)
+    frames, frame_lengths = front_end(waveforms, lengths)  # beside louder ones
+    torch.testing.assert_close(frames[0, : frame_lengths[0]], expected.float(), atol=1e-4, rtol=0)
+
+
+def test_the_dynamic_range_comes_after_augmentation(batch):
+    front_end = FrontEnd(LogMel(), normalize="none", dynamic_range_db=20)
+    frames, lengths = front_end(*batch, augment=lambda frames, lengths: frames * 3)
+    for row, length in zip(frames, lengths, strict=True):
+        assert row[:length].max() - row[:length].min() <= 2 * math.log(10) + 1e-4
+
+
 @pytest.mark.parametrize("extractor_class", EXTRACTORS)
 @pytest.mark.parametrize("value", [0.0, 0.5, -1.0])
 def test_constant_audio_gives_finite_frames(extractor_class, value):
@@ -288,6 +326,8 @@ def test_precomputed_frames_of_another_size_are_named():
         (lambda: FrontEnd(LogMel(), stack=2, stack_stride=3), "stack_stride: 3"),
         (lambda: FrontEnd(LogMel(), stack=0), "stack: 0"),
         (lambda: FrontEnd(LogMel(), normalize="speaker"), "normalize: 'speaker'"),
+        (lambda: FrontEnd(LogMel(), dynamic_range_db=0.0), "dynamic_range_db: 0.0"),
+        (lambda: FrontEnd(Mfcc(), dynamic_range_db=40.0), "dynamic_range_db: 40.0 with Mfcc"),
         (lambda: LogMel(mel_scale="bark"), "mel_scale: 'bark'"),
         (lambda: LogMel(hop_ms=0.0), "hop_ms: 0.0"),
         (lambda: LogMel(n_fft=256), "n_fft: 256"),
@@ -363,9 +403,17 @@ def test_a_stream_without_a_sample_has_no_frames():
     assert front_end.stream().push(torch.zeros(1, 0), final=True).shape == (1, 0, 80)
 
 
-def test_features_normalised_over_the_utterance_cannot_stream():
-    with pytest.raises(ConfigError, match=r"needs the whole utterance.*features\.normalize=corpus"):
-        FrontEnd(LogMel()).stream()
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({}, "normalize: utterance"),
+        ({"normalize": "level"}, "normalize: level"),
+        ({"normalize": "none", "dynamic_range_db": 35.0}, "dynamic_range_db: 35.0"),
+    ],
+)
+def test_features_that_depend_on_the_whole_utterance_cannot_stream(options, named):
+    with pytest.raises(ConfigError, match=rf"{named} needs the whole utterance.*features\.normalize=corpus"):
+        FrontEnd(LogMel(), **options).stream()
 
 
 @pytest.mark.parametrize(("scale", "htk"), [("slaney", False), ("htk", True)])

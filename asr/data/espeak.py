@@ -7,7 +7,7 @@ import ctypes
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -152,17 +152,17 @@ class Espeak:
 
 
 @contextlib.contextmanager
-def open_espeak() -> Iterator[Espeak]:
-    """Give espeak-ng with its English voices.
+def open_espeak(languages: Iterable[str] = ACCENTS) -> Iterator[Espeak]:
+    """Give espeak-ng with its voices of some languages, by default its accents of English.
 
     Raises
     ------
     DataError
-        If it cannot be loaded.
+        If it cannot be loaded, or has no such language.
     """
     library, data = find_espeak()
     with tempfile.TemporaryDirectory() as folder:
-        yield Espeak(library, link_english(data, Path(folder) / "espeak-ng-data"))
+        yield Espeak(library, link_languages(data, Path(folder) / "espeak-ng-data", languages))
 
 
 def find_espeak() -> tuple[Path, Path]:
@@ -178,17 +178,23 @@ def find_espeak() -> tuple[Path, Path]:
     return library, data
 
 
-def link_english(data: Path, folder: Path) -> Path:
-    """Make a data folder of links to the English part of espeak-ng's, and return it.
+def link_languages(data: Path, folder: Path, languages: Iterable[str]) -> Path:
+    """Make a data folder of links to a part of espeak-ng's, and return it.
 
-    espeak-ng cannot open data whose path exceeds 160 bytes, and without `lang/<accent>` it searches all
+    espeak-ng cannot open data whose path exceeds 160 bytes, and without `lang/<language>` it searches all
     its 130 languages each time a voice is chosen, which takes longer than speaking.
     """
     (folder / "lang").mkdir(parents=True)
-    for name in ("en_dict", "intonations", "phondata", "phonindex", "phontab", "voices"):
+    files = {path.name.lower(): path for path in (data / "lang").rglob("*") if path.is_file()}
+    parts = {"intonations", "phondata", "phonindex", "phontab", "voices"}
+    for language in languages:
+        dictionary = f"{language.split('-')[0]}_dict"
+        if language not in files or not (data / dictionary).is_file():
+            raise DataError(f"espeak-ng has no language '{language}'; pip install espeakng-loader==0.2.4")
+        (folder / "lang" / language).symlink_to(files[language])
+        parts.add(dictionary)
+    for name in parts:
         (folder / name).symlink_to(data / name)
-    for path in (data / "lang" / "gmw").glob("en*"):
-        (folder / "lang" / path.name.lower()).symlink_to(path)
     return folder
 
 

@@ -5,8 +5,9 @@ Axes: B batch, N samples, W samples of a window, T frames, F features.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ from asr.features.extractors import Count, Extractor
 
 Augment = Callable[[Tensor, Tensor], Tensor]
 """From frames (B, T, F) and lengths (B,) to frames (B, T, F)."""
+
+Normalization = Literal["none", "utterance", "level", "corpus"]
 
 STD_FLOOR = 1e-5
 """Smallest standard deviation divided by, so that a constant coefficient becomes zero, not NaN."""
@@ -35,9 +38,14 @@ class FrontEnd(nn.Module):
         Consecutive frames joined into one. The last frame is repeated where the end needs more.
     stack_stride : int
         Frames from the start of one stack to the start of the next.
-    normalize : {"none", "utterance", "corpus"}
-        Mean and variance normalisation of each coefficient, over the utterance or by statistics
-        of the training data (see `fit`).
+    normalize : {"none", "utterance", "level", "corpus"}
+        Mean and variance normalisation: of each coefficient over the utterance; of all coefficients together
+        over the utterance (of each order of deltas on its own), which takes away the level and keeps the
+        spectrum, without which a single word is hard to know; or of each coefficient by statistics of the
+        training data (see `fit`).
+    dynamic_range_db : float, optional
+        Log mel energies further than this below the utterance's highest are raised to there, as the `top_db`
+        of librosa's `power_to_db` does: recordings of a low and of a high noise floor become alike.
 
     Attributes
     ----------
@@ -64,7 +72,8 @@ class FrontEnd(nn.Module):
         deltas: int = 0,
         stack: int = 1,
         stack_stride: int = 1,
-        normalize: Literal["none", "utterance", "corpus"] = "utterance",
+        normalize: Normalization = "utterance",
+        dynamic_range_db: float | None = None,
     ) -> None:
         super().__init__()
         if deltas not in (0, 1, 2):
@@ -73,13 +82,19 @@ class FrontEnd(nn.Module):
             raise ConfigError(
                 f"stack_stride: {stack_stride} with stack: {stack} loses frames; use 1 <= stride <= stack"
             )
-        if normalize not in ("none", "utterance", "corpus"):
-            raise ConfigError(f"normalize: {normalize!r} is unknown; use none, utterance or corpus")
+        if normalize not in get_args(Normalization):
+            raise ConfigError(f"normalize: {normalize!r} is unknown; use none, utterance, level or corpus")
+        if dynamic_range_db is not None and (dynamic_range_db <= 0 or extractor.transform is not None):
+            raise ConfigError(
+                f"dynamic_range_db: {dynamic_range_db} with {type(extractor).__name__}; use null, or one "
+                "above 0 and log mel energies (LogMel, Fbank)"
+            )
         self.extractor = extractor
         self.deltas = deltas
         self.stack = stack
         self.stack_stride = stack_stride
         self.normalize = normalize
+        self.dynamic_range_db = dynamic_range_db
         self.sample_rate = extractor.sample_rate
         self.output_size = extractor.output_size * (deltas + 1) * stack
         self.frame_shift = extractor.hop_length * stack_stride / extractor.sample_rate
@@ -87,6 +102,11 @@ class FrontEnd(nn.Module):
             size = extractor.output_size * (deltas + 1)
             self.register_buffer("mean", torch.zeros(size))
             self.register_buffer("std", torch.zeros(size))  # zero until fitted or loaded
+
+    @property
+    def needs_whole_utterance(self) -> bool:
+        """Whether a frame depends on all of its utterance, so that it cannot be made as samples come."""
+        return self.normalize in ("utterance", "level") or self.dynamic_range_db is not None
 
     def num_frames(self, num_samples: int) -> int:
         """Return how many output frames `num_samples` samples give."""
@@ -122,7 +142,9 @@ class FrontEnd(nn.Module):
         with torch.autocast(inputs.device.type, enabled=False):
             frames, lengths = self._coefficients(inputs.float(), lengths.to(inputs.device), augment)
             if self.normalize == "utterance":
-                frames = _normalize_utterances(frames, lengths)
+                frames = _normalize_utterances(frames, lengths, 1)
+            elif self.normalize == "level":
+                frames = _normalize_utterances(frames, lengths, self.extractor.output_size)
             elif self.normalize == "corpus":
                 frames = (frames - self._fitted_mean()) / self.std
             if self.stack > 1:
@@ -139,7 +161,7 @@ class FrontEnd(nn.Module):
         Raises
         ------
         ConfigError
-            The front end normalises over utterances.
+            Frames depend on the whole utterance.
         """
         return FrontEndStream(self)
 
@@ -208,6 +230,11 @@ class FrontEnd(nn.Module):
                 )
         if augment is not None:
             frames = augment(frames, lengths)
+        if self.dynamic_range_db is not None:
+            own = frames.masked_fill(~_mask(frames, lengths)[:, :, None], -torch.inf)
+            # Decibels to the natural logarithm of an energy.
+            lowest = own.amax((1, 2), keepdim=True) - self.dynamic_range_db * (math.log(10) / 10)
+            frames = frames.maximum(lowest)
         orders = [frames]
         for _ in range(self.deltas):
             orders.append(_deltas(orders[-1], lengths))
@@ -220,12 +247,12 @@ class FrontEndStream:
     Parameters
     ----------
     front_end : FrontEnd
-        With ``normalize`` none or corpus: statistics of an utterance need all of it.
+        With ``normalize`` none or corpus and no ``dynamic_range_db``: the others need all of an utterance.
 
     Raises
     ------
     ConfigError
-        The front end normalises over utterances.
+        Frames depend on the whole utterance.
 
     Examples
     --------
@@ -238,10 +265,11 @@ class FrontEndStream:
     """
 
     def __init__(self, front_end: FrontEnd) -> None:
-        if front_end.normalize == "utterance":
+        if front_end.needs_whole_utterance:
+            setting = "normalize" if front_end.normalize in ("utterance", "level") else "dynamic_range_db"
             raise ConfigError(
-                "normalize: utterance needs the whole utterance and cannot stream; "
-                "train with features.normalize=corpus"
+                f"{setting}: {getattr(front_end, setting)} needs the whole utterance and cannot stream; "
+                "train with features.normalize=corpus features.dynamic_range_db=null"
             )
         self.front_end = front_end
         self.samples: Tensor | None = None
@@ -302,12 +330,13 @@ def _deltas(frames: Tensor, lengths: Tensor) -> Tensor:
     return ((after_1 - before_1) + 2 * (after_2 - before_2)) / 10
 
 
-def _normalize_utterances(frames: Tensor, lengths: Tensor) -> Tensor:
-    """Bring each coefficient to mean 0 and variance 1 over the utterance's own frames."""
-    mask = _mask(frames, lengths)[:, :, None]
-    counts = lengths.clamp(min=1)[:, None, None]
+def _normalize_utterances(frames: Tensor, lengths: Tensor, size: int) -> Tensor:
+    """Bring every `size` coefficients together to mean 0 and variance 1 over the utterance's own frames."""
+    groups = frames.unflatten(2, (-1, size))
+    mask = _mask(frames, lengths)[:, :, None, None]
+    counts = lengths.clamp(min=1)[:, None, None, None] * size
     # Relative to the first frame a constant is exactly zero, however large, and sums lose no digits to it.
-    offsets = (frames - frames[:, :1]).masked_fill(~mask, 0.0)
-    deviations = (offsets - offsets.sum(1, keepdim=True) / counts).masked_fill(~mask, 0.0)
-    std = (deviations.square().sum(1, keepdim=True) / counts).sqrt()
-    return deviations / std.clamp(min=STD_FLOOR)
+    offsets = (groups - groups[:, :1, :, :1]).masked_fill(~mask, 0.0)
+    deviations = (offsets - offsets.sum((1, 3), keepdim=True) / counts).masked_fill(~mask, 0.0)
+    std = (deviations.square().sum((1, 3), keepdim=True) / counts).sqrt()
+    return (deviations / std.clamp(min=STD_FLOOR)).flatten(2)

@@ -33,6 +33,35 @@ NUM_STRINGS = {"train": 1000, "dev": 150, "test": 150}
 SEEDS = {"train": 1, "dev": 0, "test": 0}
 # Voices of espeak-ng that turn vowels into others, or whisper, or creak.
 UNLIKE_PEOPLE = frozenset({"kaukovalta", "shelby", "travis", "whisper", "whisperf", "croak"})
+# The English digits, zero to nine, as speakers of other languages say them: respelled so that espeak-ng's
+# voice of the language reads them with its own sounds.
+FOREIGN = {
+    "af": "ziro wan toe srie for faaif siks sewen eit naain",
+    "cs": "zírou uan tú srí for fajv siks seven ejt najn",
+    "da": "siro wan tu srí får fajv siks seven ejt najn",
+    "de": "siro wann tu srie for faif ßicks sewen äit nain",
+    "el": "ζίροου ουάν του θρι φορ φάιβ σιξ σέβεν έιτ νάιν",
+    "es": "siro uan tu sri for faib sics seben eit nain",
+    "es-419": "siro uan tu tri for faib sics seben eit nain",
+    "fi": "siirou uan tuu srii foor faiv siks seven eit nain",
+    "fr": "ziro ouanne tou sri for faïve sixe sèvenne éïte naïne",
+    "fr-be": "ziro ouanne tou sri for faïve sixe sèvenne éïte naïne",
+    "hi": "ज़ीरो वन टू थ्री फ़ोर फ़ाइव सिक्स सेवन एट नाइन",
+    "hr": "ziro uan tu sri for fajv siks seven ejt najn",
+    "hu": "zírou uan tú szrí fór fájv sziksz szeven éjt nájn",
+    "id": "ziro wan tu tri for faif siks seven eit nain",
+    "it": "ziro uan tu tri for faiv sics seven eit nain",
+    "nl": "ziero wan toe srie for faif siks zeven eet nain",
+    "pl": "ziroł łan tu sri for fajf siks sewen ejt najn",
+    "pt": "zirou uane tu tri fór faive sicse sévene eite naine",
+    "pt-br": "zirou uã tu tri fór faive sics séven eite naine",
+    "ro": "ziro uan tu tri for faiv sics seven eit nain",
+    "ru": "зиро уан ту сри фор файв сикс сэвэн эйт найн",
+    "sv": "siro oann to tri får fajv sicks seven ejt najn",
+    "tr": "ziro van tu tri for fayv siks seven eyt nayn",
+}
+# Seconds; a digit that espeak-ng speaks in less is spoken again at the slowest rate.
+SHORTEST = 0.22
 # A word begins and ends where the level is this far below its recording's peak, decibels.
 EDGE_DB = -30.0
 # Standard deviation of the noise in the pauses, where full scale is 1.
@@ -68,9 +97,10 @@ def prepare(
         ``{"word": ..., "start": ..., "end": ...}`` in seconds. The same on every run; a folder that is
         there is left as it is.
     synthetic : int
-        Add so many single digits to train that espeak-ng speaks in many voices and English accents, 8 kHz, in
-        ``synthetic/`` under `output_dir`: a new person's voice is then less of a surprise. The same on every
-        run; of the files that are there, none is made again.
+        Add so many single digits to train that espeak-ng speaks in many voices, half of them with accents of
+        English, half as speakers of other languages would, 8 kHz, in ``synthetic/`` under `output_dir`: a new
+        person's voice is then less of a surprise. The same on every run; of the files that are there, none is
+        made again.
 
     Raises
     ------
@@ -121,22 +151,23 @@ def _speak(folder: Path, count: int, progress: Callable[[int, int], object]) -> 
     folder.mkdir(parents=True, exist_ok=True)
     variants = [v for group in espeak.VARIANTS.values() for v in group if v not in UNLIKE_PEOPLE]
     utterances = []
-    with espeak.open_espeak() as voices:
+    with espeak.open_espeak([*espeak.ACCENTS, *FOREIGN]) as voices:
         for number in range(count):
-            rng = np.random.default_rng([3, number])
+            rng = np.random.default_rng([4, number])
             digit, variant = number % 10, variants[number // 10 % len(variants)]
-            accent = str(rng.choice(espeak.ACCENTS))
-            path = folder / f"{number:05d}.wav"
+            accent = str(rng.choice(list(FOREIGN) if rng.random() < 0.5 else espeak.ACCENTS))
+            spelling = FOREIGN[accent].split()[digit] if accent in FOREIGN else DIGITS[digit]
+            path = folder / f"{number:05d}-{accent}-{variant.replace(' ', '_')}.wav"
             if not path.exists():
-                samples = voices.speak(
-                    DIGITS[digit],
-                    accent=accent,
-                    variant=variant,
-                    rate=int(rng.integers(110, 240)),
-                    pitch=int(rng.integers(20, 80)),
-                    pitch_range=int(rng.integers(20, 80)),
-                    seed=int(rng.integers(2**31)),
-                )
+                manner = {
+                    "rate": int(rng.integers(110, 260)),
+                    "pitch": int(rng.integers(10, 90)),
+                    "pitch_range": int(rng.integers(10, 90)),
+                    "seed": int(rng.integers(2**31)),
+                }
+                samples = voices.speak(spelling, accent=accent, variant=variant, **manner)
+                if len(samples) < SHORTEST * espeak.SAMPLE_RATE:
+                    samples = voices.speak(spelling, accent=accent, variant=variant, **manner | {"rate": 110})
                 samples = (0.3 * samples / np.abs(samples).max()).astype(np.float32)
                 samples = audio.Resampler(espeak.SAMPLE_RATE, SAMPLE_RATE).push(samples, final=True)
                 temporary = path.with_name(f".{path.name}")  # a file that is there is whole

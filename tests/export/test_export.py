@@ -162,6 +162,7 @@ def test_every_option_of_an_encoder(options, way, tmp_path):
         ("mfcc", {"deltas": 2, "normalize": "none"}),
         ("sphinx_mfcc", {"deltas": 1}),
         ("logmel", {"stack": 3, "stack_stride": 2}),
+        ("logmel", {"normalize": "level", "dynamic_range_db": 35.0}),
     ],
     ids=str,
 )

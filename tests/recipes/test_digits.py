@@ -125,6 +125,18 @@ def test_each_digit_sounds_different():
             espeak.speak("one", accent="xx", variant="f3")
 
 
+def test_other_languages_speak_when_asked_for():
+    with open_espeak(["fr", "pt-br"]) as espeak:
+        french, brazilian = (
+            espeak.speak("seven", accent=language, variant="f3") for language in ("fr", "pt-br")
+        )
+        assert len(french) != len(brazilian)
+        with pytest.raises(DataError, match=r"'en-us\+f3' makes no sound"):
+            espeak.speak("one", accent="en-us", variant="f3")
+    with pytest.raises(DataError, match="espeak-ng has no language 'xx'"), open_espeak(["xx"]):
+        pass
+
+
 def test_a_whole_corpus_is_kept_and_a_broken_one_made_again(tmp_path, monkeypatch):
     sizes = {"num_train": 2, "num_dev": 1, "num_test": 1}
     prepare(tmp_path, **sizes)

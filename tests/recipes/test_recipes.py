@@ -170,6 +170,8 @@ def test_fsdd_takes_synthetic_voices_to_train_alone(tones, tmp_path, monkeypatch
     assert [u.text for u in spoken[:3]] == ["zero", "one", "two"]
     assert len(spoken) == 12
     assert len({u.speaker.split("+")[1] for u in spoken}) == 2
+    accents = {u.speaker.split("+")[0] for u in spoken}
+    assert {accent.startswith("en") for accent in accents} == {True, False}
     assert all(0.1 < u.duration < 1.5 and audio.info(u.audio_filepath).sample_rate == 8000 for u in spoken)
     assert not any(u.id.startswith("synthetic") for u in test)
 
