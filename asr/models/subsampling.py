@@ -110,6 +110,8 @@ class ConvSubsampling(nn.Module):
         Output channels of every convolution.
     kernel_sizes, strides : sequence of int
         One entry a layer, in frames. Kernels are odd, so that a frame lies in the middle of its view.
+    dropout : float
+        Share of the values after every layer that training sets to zero.
     """
 
     def __init__(
@@ -118,8 +120,11 @@ class ConvSubsampling(nn.Module):
         channels: int = 256,
         kernel_sizes: Sequence[int] = (5,),
         strides: Sequence[int] = (2,),
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), found {dropout}")
         if len(kernel_sizes) != len(strides) or not kernel_sizes:
             raise ValueError(
                 f"kernel_sizes {list(kernel_sizes)} and strides {list(strides)} need one entry a layer each"
@@ -134,6 +139,7 @@ class ConvSubsampling(nn.Module):
             for a, b, k, s in zip(sizes[:-1], sizes[1:], kernel_sizes, strides, strict=True)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in strides)
+        self.dropout = nn.Dropout(dropout)
         self.strides = tuple(strides)
         self.output_size = channels
         self.factor = math.prod(strides)
@@ -147,7 +153,7 @@ class ConvSubsampling(nn.Module):
         """Shorten (B, T, F) to (B, T', channels); T' is ceil(T / stride) layer by layer."""
         for conv, norm, stride in zip(self.convs, self.norms, self.strides, strict=True):
             x = mask_padding(x, lengths)
-            x = norm(conv(x.transpose(1, 2)).transpose(1, 2)).relu()
+            x = self.dropout(norm(conv(x.transpose(1, 2)).transpose(1, 2)).relu())
             lengths = (lengths - 1) // stride + 1
         return mask_padding(x, lengths), lengths
 

@@ -16,7 +16,7 @@ from asr.text import Tokenizer, train_tokenizer
 from asr.training.metrics import Monitor
 
 # Settings that say how a model is trained, not what it computes.
-_OF_TRAINING = ("model.encoder.dropout", "model.encoder.dropout_kind")
+_OF_TRAINING = ("model.encoder.dropout", "model.encoder.dropout_kind", "model.subsampling.dropout")
 
 
 def choose_tokenizer(

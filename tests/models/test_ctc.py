@@ -186,6 +186,20 @@ def test_a_configuration_builds_and_its_mistakes_are_listed_together():
     assert "model.head: unknown" in mistakes
 
 
+def test_dropout_of_a_convolution_is_for_training_alone():
+    subsampling = ConvSubsampling(5, 64, dropout=0.5)
+    x, lengths = torch.randn(2, 20, 5), torch.tensor([20, 11])
+    torch.manual_seed(0)
+    trained, _ = subsampling(x, lengths)
+    evaluated, _ = subsampling.eval()(x, lengths)
+    kept = trained != 0
+    torch.testing.assert_close(trained[kept], 2 * evaluated[kept])
+    dropped = (evaluated[~kept] > 0).sum() / (evaluated > 0).sum()
+    assert dropped.item() == pytest.approx(0.5, abs=0.1)
+    with pytest.raises(ValueError, match=r"dropout must lie in \[0, 1\), found 1"):
+        ConvSubsampling(5, 8, dropout=1.0)
+
+
 @pytest.mark.parametrize(("kernels", "strides"), [([4], [2]), ([3], [0]), ([3, 3], [2]), ([], [])])
 def test_refuses_kernels_and_strides_that_make_no_convolution(kernels, strides):
     with pytest.raises(ValueError, match="kernel_sizes"):
