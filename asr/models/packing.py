@@ -89,6 +89,10 @@ class Packing:
         rows = torch.cat([columns[None], self._position + len(lengths)]).gather(0, lengths[None])[0]
         return torch.empty_like(rows).scatter_(0, self.order, rows)
 
+    def of_frame_before(self, x: Tensor, rows: slice) -> Tensor:
+        """Return for each of `rows` its utterance's row of the frame before, of (D, B + N, ...)."""
+        return x[:, rows] if self.is_full else x[:, self.previous[rows]]
+
     def rows_before(self, step: int) -> int:
         """Return how many rows come before a time."""
         return sum(self.batch_sizes[:step])

@@ -111,7 +111,7 @@ class _Recurrence(torch.autograd.Function):
         d_inputs, d_products, d_first, d_hr = cell.backward(
             run, d_hidden, [g[:, packing.order] for g in d_last[1:]]
         )
-        previous = hidden[:, :N] if packing.is_full else hidden[:, packing.previous]
+        previous = packing.of_frame_before(hidden, slice(0, N))
         grads: list[Tensor | None] = [d_hidden[:, :B], *d_first]
         ones = hidden.new_ones(1, N)  # a product sums in full precision, and faster than sum()
         for d, rows in enumerate(_per_direction(x, packing, D, split=w.ih is None)):

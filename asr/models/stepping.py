@@ -197,7 +197,7 @@ class _Lstm(Cell):
             factors = torch.empty_like(gates[:, block.rows])
             to_i, to_f, to_s, to_o = factors.split(H, dim=2)
             torch.mul(s, 4, out=to_i).sub_(2)
-            to_f.copy_(block.of_time_before(q))
+            to_f.copy_(packing.of_frame_before(q, block.rows))
             torch.mul(i, 4, out=to_s)
             torch.mul(sigmoid_q, 2, out=to_o).sub_(1)
             factors = _sigmoid_backward(factors, gates[:, block.rows])
@@ -278,7 +278,9 @@ class _Gru(Cell):
             to_candidate, to_reset, to_update, to_product = factors.unbind(2)
             to_candidate.copy_(_sigmoid_backward(2 - 2 * update, s))
             torch.mul(to_candidate, _sigmoid_backward(products[:, block.rows], reset), out=to_reset)
-            to_update.copy_(_sigmoid_backward(block.of_time_before(hidden) + 1 - 2 * s, update))
+            to_update.copy_(
+                _sigmoid_backward(packing.of_frame_before(hidden, block.rows) + 1 - 2 * s, update)
+            )
             torch.mul(to_candidate, reset, out=to_product)
             for t, to_all in block.latest_first(factors):
                 d_h = back.d_hidden[t]
@@ -319,7 +321,7 @@ class _LiGru(Cell):
         update_t = steps(gates[:, :, :H], packing)
         for block in back.blocks():
             update, candidate = gates[:, block.rows].split(H, dim=2)
-            to_update = _sigmoid_backward(block.of_time_before(hidden) - candidate, update)
+            to_update = _sigmoid_backward(packing.of_frame_before(hidden, block.rows) - candidate, update)
             factors = torch.stack([to_update, (1 - update) * (candidate > 0)], dim=2)
             for t, to_gates in block.latest_first(factors):
                 d_h = back.d_hidden[t]

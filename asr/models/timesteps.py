@@ -60,10 +60,6 @@ class Block:
     times: range
     rows: slice
 
-    def of_time_before(self, x: Tensor) -> Tensor:
-        """Return for each row of the block its utterance's row of the time before, of (D, B + N, ...)."""
-        return x[:, self.rows] if self.packing.is_full else x[:, self.packing.previous[self.rows]]
-
     def split(self, x: Tensor) -> tuple[Tensor, ...]:
         """Split the block's rows (D, n, ...) by time."""
         return x.split(self.packing.batch_sizes[self.times.start : self.times.stop], dim=1)
