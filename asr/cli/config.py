@@ -14,7 +14,7 @@ from asr.errors import ConfigError
 
 GROUPS = ("features", "augment", "tokenizer", "model", "optimizer", "scheduler", "trainer", "decoder")
 KEYS = ("name", "seed", "output_dir", "data", "text", *GROUPS)
-OPTIONAL = ("init_from", "freeze")
+OPTIONAL = ("init_from", "freeze", "delay_penalty")
 DATA_KEYS = ("recipe", "dir", "train", "dev", "test")
 SUPPLIED = ("output_dir", "archive", "progress", "note")
 """What the program itself gives to a recipe's ``prepare``; its other parameters are options of the recipe."""
@@ -152,6 +152,7 @@ def config_problems(config: dict[str, Any]) -> list[str]:
     ):
         found += problems(config[part], part, kind=part_kind)
     found += _start_problems(config)
+    found += _loss_problems(config)
     return found or _training_problems(config)
 
 
@@ -164,6 +165,13 @@ def _start_problems(config: dict[str, Any]) -> list[str]:
     if not isinstance(freeze, list) or not all(isinstance(name, str) for name in freeze):
         found.append(f"freeze: expected a list of parts, such as [subsampling, encoder.0], found {freeze!r}")
     return found
+
+
+def _loss_problems(config: dict[str, Any]) -> list[str]:
+    penalty = config.get("delay_penalty", 0)
+    if isinstance(penalty, bool) or not isinstance(penalty, int | float) or not 0 <= penalty <= 1:
+        return [f"delay_penalty: expected nats a frame, from 0 to 1, found {penalty!r}"]
+    return []
 
 
 def _training_problems(config: dict[str, Any]) -> list[str]:

@@ -124,7 +124,13 @@ class CtcStream:
         return F.log_softmax(self.model.head(x).float(), dim=-1)
 
 
-def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
+def ctc_loss(
+    log_probs: Tensor,
+    lengths: Tensor,
+    targets: Tensor,
+    target_lengths: Tensor,
+    delay_penalty: float = 0.0,
+) -> Tensor:
     """Return the negative log-probability of each utterance's tokens, float32 (B,), in nats.
 
     Infinite where an utterance has fewer frames than tokens plus adjacent repeats.
@@ -134,10 +140,52 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths
     log_probs : Tensor, float32, (B, T, V)
     lengths, target_lengths : Tensor, int64, (B,)
     targets : Tensor, int64, (B, L)
+    delay_penalty : float
+        Nats that a path loses for every token and every frame that the token begins later, and gains for
+        every frame earlier, counted from the utterance's middle (Yao et al., Interspeech 2023,
+        arXiv:2305.11539): CTC itself does not ask when a token is written, as long as it is in its place.
     """
+    if delay_penalty:
+        return _delay_penalized(log_probs, lengths, targets, target_lengths, delay_penalty)
     return F.ctc_loss(
         log_probs.transpose(0, 1), targets, lengths, target_lengths, blank=BLANK, reduction="none"
     )
+
+
+def _delay_penalized(
+    log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor, penalty: float
+) -> Tensor:
+    """Do what `ctc_loss` does with a penalty: the forward recursion over S = 2L + 1 states, blanks between.
+
+    That every token loses its begin, counted in frames, is that every frame loses the number of tokens which
+    have not begun: so the penalty is one of states, and no path needs to know where its tokens began.
+    """
+    B, T, _ = log_probs.shape
+    S = 2 * targets.shape[1] + 1
+    states = targets.new_full((B, S), BLANK)
+    states[:, 1::2] = targets
+    begun = (torch.arange(S, device=targets.device) + 1) // 2
+    scores = log_probs.gather(2, states[:, None].expand(B, T, S))
+    scores = scores - penalty * (target_lengths[:, None] - begun)[:, None]
+    # Far below any path, and finite: the gradient of a sum of nothing but infinities is not a number.
+    nothing = -1e30
+    skips = torch.zeros_like(states, dtype=torch.bool)
+    skips[:, 3::2] = targets[:, 1:] != targets[:, :-1]
+    first = torch.full_like(scores[:, 0], nothing)
+    first[:, :2] = scores[:, 0, :2]
+    forward = [first]
+    for t in range(1, T):
+        stay = forward[-1]
+        step = F.pad(stay[:, :-1], (1, 0), value=nothing)
+        skip = F.pad(stay[:, :-2], (2, 0), value=nothing).masked_fill(~skips, nothing)
+        forward.append(torch.stack((stay, step, skip)).logsumexp(0) + scores[:, t])
+    last = torch.stack(forward, 1)[torch.arange(B, device=lengths.device), (lengths - 1).clamp(min=0)]
+    before_end = 2 * target_lengths[:, None] - torch.arange(S, device=lengths.device)
+    ends = last.masked_fill((before_end != 0) & (before_end != 1), nothing)
+    middle = penalty * target_lengths * (lengths - 1) / 2
+    losses = -(ends.logsumexp(1) + middle)
+    impossible = (losses > 1e29) | (lengths < 1)
+    return torch.where(impossible, losses.new_tensor(float("inf")), losses)
 
 
 def model_problems(config: Mapping[str, Any], path: str = "model") -> list[str]:

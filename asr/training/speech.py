@@ -71,6 +71,8 @@ class SpeechTask:
         Of the batches; see `asr.data.sampler.BatchSampler`.
     shuffle_shards : int
         Shards whose utterances are shuffled together, if the training set lies in tar shards.
+    delay_penalty : float
+        Of the training loss; see `asr.models.ctc.ctc_loss`.
     """
 
     speed = "audio_seconds_per_second"
@@ -89,8 +91,9 @@ class SpeechTask:
         seed: int,
         order: Order = "shuffled",
         shuffle_shards: int = 8,
+        delay_penalty: float = 0.0,
     ) -> None:
-        self.recognizer, self.dev = recognizer, dev
+        self.recognizer, self.dev, self.delay_penalty = recognizer, dev, delay_penalty
         self.whole: nn.Module = recognizer
         self.model: nn.Module = recognizer.model
         self.make_frames, self.num_workers = FrameMaker(recognizer.features, augmentation), num_workers
@@ -193,7 +196,7 @@ class SpeechTask:
         targets = batch.targets.to(device, non_blocking=True)
         target_lengths = batch.target_lengths.to(device, non_blocking=True)
         log_probs, out_lengths = model(batch.inputs, batch.input_lengths)
-        losses = ctc_loss(log_probs, out_lengths, targets, target_lengths)
+        losses = ctc_loss(log_probs, out_lengths, targets, target_lengths, self.delay_penalty)
         with torch.no_grad():
             inside = torch.arange(log_probs.shape[1], device=device) < out_lengths[:, None]
             blanks = (log_probs.argmax(dim=2) == BLANK) & inside

@@ -149,17 +149,55 @@ def test_takes_frames_that_are_not_contiguous_or_of_half_precision():
         torch.testing.assert_close(low, expected, atol=0.05, rtol=0)
 
 
-def test_loss_is_minus_the_log_of_the_summed_probability_of_all_alignments():
-    """Brute force over all paths, by the definition in Graves et al. 2006, equation 3."""
+@pytest.mark.parametrize("delay_penalty", [0.0, 0.3])
+@pytest.mark.parametrize("target", [(), (1,), (1, 2, 2), (2, 1, 2, 1)])
+def test_loss_is_minus_the_log_of_the_summed_probability_of_all_alignments(target, delay_penalty):
+    """Brute force over all paths, by the definition in Graves et al. 2006, equation 3.
+
+    With a penalty a path loses it for every frame by which a token begins after the middle.
+    """
     torch.manual_seed(0)
-    frames, vocabulary, target = 5, 3, (1, 2, 2)
-    log_probs = torch.randn(1, frames, vocabulary).log_softmax(-1)
+    frames, vocabulary = 5, 3
+    log_probs = torch.randn(2, frames + 2, vocabulary).log_softmax(-1)
     total = 0.0
     for path in itertools.product(range(vocabulary), repeat=frames):
-        if tuple(t for t, _ in itertools.groupby(path) if t) == target:
-            total += torch.exp(sum(log_probs[0, i, t] for i, t in enumerate(path))).item()
-    loss = ctc_loss(log_probs, torch.tensor([frames]), torch.tensor([target]), torch.tensor([3]))
-    assert torch.exp(-loss).item() == pytest.approx(total, rel=1e-5)
+        runs = [(token, len(list(group))) for token, group in itertools.groupby(path)]
+        starts = list(itertools.accumulate((length for _, length in runs), initial=0))
+        begins = [start for start, (token, _) in zip(starts, runs, strict=False) if token]
+        if tuple(path[start] for start in begins) == target:
+            late = sum(begin - (frames - 1) / 2 for begin in begins)
+            path_score = sum(log_probs[0, i, t] for i, t in enumerate(path))
+            total += torch.exp(path_score - delay_penalty * late).item()
+    targets = torch.tensor([[*target, *[1] * (5 - len(target))]] * 2)
+    lengths, target_lengths = torch.tensor([frames, frames + 2]), torch.tensor([len(target), 5])
+    losses = ctc_loss(log_probs, lengths, targets, target_lengths, delay_penalty)
+    assert torch.exp(-losses[0]).item() == pytest.approx(total, rel=1e-5)
+
+
+def test_a_delay_penalty_of_almost_nothing_changes_almost_nothing():
+    torch.manual_seed(0)
+    logits = torch.randn(4, 30, 6, requires_grad=True)
+    lengths, target_lengths = torch.tensor([30, 17, 9, 0]), torch.tensor([9, 5, 9, 2])
+    targets = torch.randint(1, 6, (4, 9))
+    targets[2] = 3  # too many repeats for 9 frames
+    results = []
+    for penalty in (0.0, 1e-9):
+        losses = ctc_loss(logits.log_softmax(-1), lengths, targets, target_lengths, penalty)
+        assert losses.isinf().tolist() == [False, False, True, True]
+        (gradient,) = torch.autograd.grad(losses[:2].sum(), logits)
+        results.append((losses[:2].detach(), gradient[:2]))
+    torch.testing.assert_close(results[1], results[0])
+
+
+def test_with_a_delay_penalty_a_token_comes_sooner():
+    log_probs = torch.zeros(1, 6, 2).log_softmax(-1).requires_grad_()
+    one, centers = torch.tensor([1]), []
+    for penalty in (0.001, 0.1, 0.5):
+        loss = ctc_loss(log_probs, torch.tensor([6]), torch.tensor([[1]]), one, penalty)
+        # Minus the probability of the token in each frame, given the text.
+        (gradient,) = torch.autograd.grad(-loss.sum(), log_probs)
+        centers.append((gradient[0, :, 1] @ torch.arange(6.0) / gradient[0, :, 1].sum()).item())
+    assert centers[0] > centers[1] > centers[2]
 
 
 def test_loss_of_a_text_that_does_not_fit_is_infinite():
