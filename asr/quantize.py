@@ -19,7 +19,7 @@ from asr.errors import ModelError
 from asr.models.layers import Kernel, RecurrentLayer, State
 from asr.recognizer import Recognizer
 
-_FLAGS = (True, 1, 0.0, False, False, True)
+_FLAGS = (True, 1, 0.0, False, False, False)
 """has_biases, num_layers, dropout, train, bidirectional, batch_first."""
 
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _EPILOG = """\
-A training step is forward, CTC loss and backward; all contestants take turns in one run. Contestants:
+A training step is forward, CTC loss and backward; all contestants take turns in one run, in a process that
+keeps the memory it frees, as `asr train` does (it helps them all). Contestants:
 
   asr          this toolkit's encoder (exact whatever the batch)
   padded       nn.LSTM, nn.GRU over the padded batch: inexact, the backward direction starts in padding
@@ -60,8 +61,12 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print."""
     import torch
 
+    from asr.training.memory import keep_memory
+
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.device == "cpu" and args.task == "train":
+        keep_memory()  # as a training does; it helps all contestants
     inference = args.task == "inference"
     hidden, layers = args.hidden or (512 if inference else 320), args.layers or (5 if inference else 3)
     batches = args.batches or ([1] if inference else [16])

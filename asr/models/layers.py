@@ -24,10 +24,7 @@ State = tuple[Tensor, ...]
 """What a layer carries from frame to frame: h (1, B, P) and, for an LSTM, c (1, B, H), float."""
 
 Kernel = Callable[[Tensor, State], Sequence[Tensor]]
-"""One direction over a padded batch: (B, T, F) and a state to (B, T, P) and the next state."""
-
-_USEFUL = 0.6  # share of a padded batch that is not padding, from which on a fused kernel infers faster
-_SMALL_STEP = 3000  # values of a state in a batch (B H), where both ways were measured to be equally fast
+"""One direction over a padded batch: (T, B, F) and a state to (T, B, P) and the next state."""
 
 
 class LiGRU(nn.Module):
@@ -140,7 +137,8 @@ class RecurrentLayer(nn.Module):
         }
         self.rnn: Any = kinds[cell](input_size, hidden_size, bidirectional=bidirectional)
         self.kind = "rnn_tanh" if cell == "rnn" else cell
-        self.fused = cell == "lstm" and not proj_size  # PyTorch has a fast kernel of it for the CPU
+        # For the CPU oneDNN has a kernel of this cell alone.
+        self.fused = cell == "lstm" and not proj_size and torch.backends.mkldnn.is_available()
         self.kernels: list[Kernel] = []  # of each direction, in place of what runs them otherwise
         self.state_sizes = (proj_size or hidden_size, hidden_size)[: 2 if cell == "lstm" else 1]
         self.num_directions = 2 if bidirectional else 1
@@ -219,37 +217,33 @@ class RecurrentLayer(nn.Module):
                 x = x.chunk(2, dim=1)[direction]
         elif self.kernels:
             return self._over_padding(x, packing, self.kernels[direction : direction + len(weights)], state)
-        elif self.fused and not x.is_cuda and self._prefers_padding(packing):
+        elif self.fused and not x.is_cuda:
             return self._over_padding(x, packing, [self._fused_lstm(group) for group in weights], state)
         return recurrence(self.kind, x, packing, weights, state)
-
-    def _prefers_padding(self, packing: Packing) -> bool:
-        """Tell whether a fused kernel that reads padding is faster than steps that Python makes."""
-        if len(packing.lengths) * self.rnn.hidden_size < _SMALL_STEP:
-            return True
-        if torch.is_grad_enabled():  # the fused kernel's backward pass is the slower one
-            return False
-        return sum(packing.batch_sizes) > _USEFUL * packing.num_steps * len(packing.lengths)
 
     def _fused_lstm(self, weights: Sequence[Any]) -> Kernel:
         def kernel(x: Tensor, state: State) -> Sequence[Tensor]:
             # has_biases, num_layers, dropout, train, bidirectional, batch_first
             lstm: Any = torch._VF.lstm  # typed for tuples and lists only
-            return lstm(x, state, weights, True, 1, 0.0, self.training, False, True)
+            return lstm(x, state, weights, True, 1, 0.0, self.training, False, False)
 
         return kernel
 
     def _over_padding(
         self, x: Tensor, packing: Packing, kernels: Sequence[Kernel], state: State
     ) -> tuple[Tensor, State]:
-        """Run kernels over the padded batch, each direction from an utterance's own first frame."""
+        """Run kernels over padded parts of the batch, each direction from an utterance's own first frame."""
         outputs, last = [], []
+        sizes = [steps * size for steps, size in packing.parts]
         for d, kernel in enumerate(kernels):
-            rows = x if d == 0 else x[packing.reversal]
-            y, *after = kernel(packing.unpack(rows), tuple(s[d : d + 1] for s in state))
-            y = packing.pack(y)
-            outputs.append(y if d == 0 else y[packing.reversal])
-            last.append(after)
+            frames, done = packing.lay(x, backwards=d == 1), []
+            now = [s[d : d + 1, packing.order] for s in state]
+            for part, shape in zip(frames.split(sizes), packing.parts, strict=True):
+                y, *after = kernel(part.unflatten(0, shape), tuple(s[:, : shape[1]] for s in now))
+                done.append(y.flatten(0, 1))
+                now = [torch.cat([a, s[:, shape[1] :]], dim=1) for a, s in zip(after, now, strict=True)]
+            outputs.append(packing.take(torch.cat(done), backwards=d == 1))
+            last.append([torch.empty_like(s).index_copy(1, packing.order, s) for s in now])
         return torch.cat(outputs, dim=1), tuple(torch.cat(tensors) for tensors in zip(*last, strict=True))
 
 

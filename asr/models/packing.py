@@ -7,11 +7,16 @@ into a result, and costs nothing.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_PART = 150  # frames of padding that take a fused kernel as long as to be called once more
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,13 +107,62 @@ class Packing:
         lengths = (self.lengths - start).clamp(0, max(0, min(stop, self.num_steps) - start))
         return Packing(lengths, self.order, self.batch_sizes[start:stop], self.mask[start:stop])
 
+    @cached_property
+    def parts(self) -> list[tuple[int, int]]:
+        """Numbers of times and of utterances of parts that follow each other and have little padding each.
+
+        A part is a batch of the utterances that go on at its begin. The parts' frames in a row, each by time,
+        are what `lay` makes and `take` reads.
+        """
+        parts: list[tuple[int, int]] = []
+        steps = width = padding = 0
+        for size, run in itertools.groupby(self.batch_sizes):
+            length = len(list(run))
+            if steps and padding + (width - size) * length > _PART:
+                parts.append((steps, width))
+                steps = padding = 0
+            if not steps:
+                width = size
+            steps += length
+            padding += (width - size) * length
+        return [*parts, (steps, width)] if steps else parts
+
+    def lay(self, rows: Tensor, *, backwards: bool = False) -> Tensor:
+        """Lay rows (N, F) out in the parts' frames (M, F), zeros in the padding.
+
+        Parameters
+        ----------
+        backwards : bool
+            Every utterance from its last frame to its first.
+        """
+        count = sum(steps * size for steps, size in self.parts)
+        if count == len(rows) and not backwards:
+            return rows
+        return _Lay.apply(rows, self._places[backwards], count)
+
+    def take(self, frames: Tensor, *, backwards: bool = False) -> Tensor:
+        """Take the rows (N, F) out of the parts' frames (M, F)."""
+        if len(frames) == len(self.utterances) and not backwards:
+            return frames
+        return _Take.apply(frames, self._places[backwards])
+
+    @cached_property
+    def _places(self) -> tuple[Tensor, Tensor]:
+        """Where each row lies in the parts' frames, int64 (N,), if utterances run forwards, and backwards."""
+        widths = torch.tensor([size for steps, size in self.parts for _ in range(steps)], dtype=torch.int64)
+        begins = (widths.cumsum(0) - widths).to(self.lengths.device)
+        steps = torch.arange(self.num_steps, device=self.lengths.device)[:, None]
+        mirrored = (self.lengths[self.order] - 1 - steps).clamp(min=0)
+        columns = torch.arange(len(self.lengths), device=self.lengths.device)
+        return (begins[:, None] + columns)[self.mask], (begins[mirrored] + columns)[self.mask]
+
     def pack(self, x: Tensor) -> Tensor:
         """Take the rows (N, F) out of a padded batch (B, T, F)."""
         if self.is_full:
             return x[:, : self.num_steps].transpose(0, 1)[:, self.order].flatten(0, 1)
         steps = torch.arange(self.num_steps, device=x.device)
         index = (self.order * x.shape[1] + steps[:, None])[self.mask]
-        return x.flatten(0, 1).index_select(0, index)
+        return _Take.apply(x.flatten(0, 1), index)
 
     def unpack(self, rows: Tensor, num_steps: int | None = None) -> Tensor:
         """Lay rows (N, F) out as a padded batch (B, num_steps, F) with zeros behind every utterance.
@@ -121,5 +175,34 @@ class Packing:
         padded = self.num_steps if num_steps is None else num_steps
         steps = torch.arange(self.num_steps, device=rows.device)
         index = (self.order * padded + steps[:, None])[self.mask]
-        out = rows.new_zeros(len(self.lengths) * padded, rows.shape[1])
-        return out.index_copy(0, index, rows).unflatten(0, (len(self.lengths), padded))
+        return _Lay.apply(rows, index, len(self.lengths) * padded).unflatten(0, (len(self.lengths), padded))
+
+
+class _Lay(torch.autograd.Function):
+    """Put rows (N, F) in places, no two in one, of (M, F) zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, places: Tensor, count: int) -> Tensor:
+        ctx.save_for_backward(places)
+        return rows.new_zeros(count, rows.shape[1]).index_copy_(0, places, rows)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return gradient.index_select(0, ctx.saved_tensors[0]), None, None
+
+
+class _Take(torch.autograd.Function):
+    """Take rows out of places, no two out of one: `index_select`, whose own way back adds row by row."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, places: Tensor) -> Tensor:
+        ctx.save_for_backward(places)
+        ctx.count = len(x)
+        return x.index_select(0, places)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        zeros = gradient.new_zeros(ctx.count, gradient.shape[1])
+        return zeros.index_copy_(0, ctx.saved_tensors[0], gradient), None

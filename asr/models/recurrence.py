@@ -1,7 +1,7 @@
-"""Recurrent layers over packed rows, for where no fused kernel takes packed sequences: the CPU.
+"""Recurrent layers over packed rows, for where there is no fused kernel: the CPU, but for the LSTM.
 
-PyTorch's own kernels there either read padding (exact only for utterances of equal length) or, given a
-PackedSequence, run one step at a time through autograd. Here a layer is one autograd function:
+PyTorch's own GRU and RNN there run one step at a time through autograd, as does its LSTM with projection.
+Here a layer is one autograd function:
 
 - both directions take each step together, as one batched matrix product over the utterances that still go
   on, so that two cores have a direction each and no product is spent on padding;

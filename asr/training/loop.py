@@ -15,6 +15,7 @@ from asr.data.sampler import Order
 from asr.training.averaging import Averaging, BestEpochs, Ema
 from asr.training.devices import Accelerator, Precision, make_fabric, names_lost_process
 from asr.training.guards import rehearse
+from asr.training.memory import keep_memory
 from asr.training.metrics import Monitor
 from asr.training.schedules import Schedule
 from asr.training.session import Session
@@ -145,6 +146,8 @@ class Trainer:
             If another process of this training is lost.
         """
         fabric = make_fabric(self.accelerator, self.precision, self.devices)
+        if fabric.device.type == "cpu":
+            keep_memory()
         with StopSignals() as signals, contextlib.closing(task), names_lost_process(fabric):
             run = Session(self, fabric, task, optimizer, scheduler, output_dir, config, monitor, signals)
             run.resume()

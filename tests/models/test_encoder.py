@@ -15,12 +15,15 @@ CELLS = ("lstm", "gru", "rnn", "rnn_relu", "ligru")
 LENGTHS = [[11, 3, 1, 8], [6, 6, 6, 6], [11, 0, 4, 0]]
 
 
-@pytest.fixture(params=[*CELLS, "lstm by the fused kernel"])
+@pytest.fixture(params=[*CELLS, "lstm, many parts", "lstm, no fused kernel"])
 def cell(request, monkeypatch):
-    """Every cell, an LSTM in both ways of running it whatever its size."""
-    fused = request.param not in CELLS
-    monkeypatch.setattr("asr.models.layers._SMALL_STEP", 10**9 if fused else 0)
-    return "lstm" if fused else request.param
+    """Every cell, an LSTM in all ways of running it."""
+    name, _, way = request.param.partition(", ")
+    if way == "many parts":
+        monkeypatch.setattr("asr.models.packing._PART", 0)
+    elif way:
+        monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: False)
+    return name
 
 
 def run_layer(layer, x, lengths):

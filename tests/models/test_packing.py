@@ -67,3 +67,34 @@ def test_knows_the_utterance_of_every_row(lengths):
     stretch = packing.slice(1, 3)
     first = packing.rows_before(1)
     assert torch.equal(stretch.utterances, packing.utterances[first : first + len(stretch.utterances)])
+
+
+@pytest.mark.parametrize("overhead", [0, 4, 1000])
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("lengths", [*LENGTHS, [9, 8, 8, 3, 1, 2, 9]])
+def test_parts_hold_every_row_once_in_order_of_time(lengths, backwards, overhead, monkeypatch):
+    monkeypatch.setattr("asr.models.packing._PART", overhead)
+    packing = Packing.of(torch.tensor(lengths))
+    x = torch.randn(len(lengths), max(lengths), 3, requires_grad=True)
+    rows = packing.pack(x)
+    frames = packing.lay(rows, backwards=backwards)
+    assert len(frames) == sum(steps * size for steps, size in packing.parts)
+    assert torch.equal(packing.take(frames, backwards=backwards), rows)
+    padding = len(frames) - len(rows)
+    assert padding <= overhead * len(packing.parts)
+    sequences = [x[b, :length].flip(0) if backwards else x[b, :length] for b, length in enumerate(lengths)]
+    time = 0
+    for part, (steps, size) in zip(
+        frames.split([steps * size for steps, size in packing.parts]), packing.parts, strict=True
+    ):
+        assert size == packing.batch_sizes[time]
+        for column, b in enumerate(packing.order[:size].tolist()):
+            expected = sequences[b][time : time + steps]
+            got = part.unflatten(0, (steps, size))[:, column]
+            assert torch.equal(got[: len(expected)], expected)
+            assert not got[len(expected) :].any()
+        time += steps
+    assert time == packing.num_steps
+    weights = torch.randn_like(rows)
+    (gradient,) = torch.autograd.grad((packing.take(frames, backwards=backwards) * weights).sum(), x)
+    assert torch.equal(packing.pack(gradient), weights)
