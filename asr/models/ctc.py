@@ -129,7 +129,9 @@ def ctc_loss(
     lengths: Tensor,
     targets: Tensor,
     target_lengths: Tensor,
+    *,
     delay_penalty: float = 0.0,
+    delayed: int | None = None,
 ) -> Tensor:
     """Return the negative log-probability of each utterance's tokens, float32 (B,), in nats.
 
@@ -141,32 +143,34 @@ def ctc_loss(
     lengths, target_lengths : Tensor, int64, (B,)
     targets : Tensor, int64, (B, L)
     delay_penalty : float
-        Nats that a path loses for every token and every frame that the token begins later, and gains for
-        every frame earlier, counted from the utterance's middle (Yao et al., Interspeech 2023,
-        arXiv:2305.11539): CTC itself does not ask when a token is written, as long as it is in its place.
+        Nats that a path loses for every frame between the begin of a token and that of `delayed` behind it.
+        CTC itself does not ask when a space is written, as long as it is in its place. (Yao et al.,
+        Interspeech 2023, arXiv:2305.11539, penalise the delay of every token.)
+    delayed : int, optional
+        A token, such as the space.
     """
-    if delay_penalty:
-        return _delay_penalized(log_probs, lengths, targets, target_lengths, delay_penalty)
+    if delay_penalty and delayed is not None:
+        return _delay_penalized(log_probs, lengths, targets, target_lengths, delay_penalty, delayed)
     return F.ctc_loss(
         log_probs.transpose(0, 1), targets, lengths, target_lengths, blank=BLANK, reduction="none"
     )
 
 
 def _delay_penalized(
-    log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor, penalty: float
+    log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor, penalty: float, delayed: int
 ) -> Tensor:
-    """Do what `ctc_loss` does with a penalty: the forward recursion over S = 2L + 1 states, blanks between.
-
-    That every token loses its begin, counted in frames, is that every frame loses the number of tokens which
-    have not begun: so the penalty is one of states, and no path needs to know where its tokens began.
-    """
+    """Do what `ctc_loss` does with a penalty: the forward recursion over S = 2L + 1 states."""
     B, T, _ = log_probs.shape
     S = 2 * targets.shape[1] + 1
     states = targets.new_full((B, S), BLANK)
     states[:, 1::2] = targets
-    begun = (torch.arange(S, device=targets.device) + 1) // 2
-    scores = log_probs.gather(2, states[:, None].expand(B, T, S))
-    scores = scores - penalty * (target_lengths[:, None] - begun)[:, None]
+    # A path waits in the token before the delayed one, and in the blank between.
+    awaited = (targets == delayed) & (
+        torch.arange(targets.shape[1], device=targets.device) < target_lengths[:, None]
+    )
+    waits = torch.zeros_like(states, dtype=torch.bool)
+    waits[:, 2:-1:2] = waits[:, 1:-2:2] = awaited[:, 1:]
+    scores = log_probs.gather(2, states[:, None].expand(B, T, S)) - penalty * waits[:, None]
     # Far below any path, and finite: the gradient of a sum of nothing but infinities is not a number.
     nothing = -1e30
     skips = torch.zeros_like(states, dtype=torch.bool)
@@ -182,8 +186,7 @@ def _delay_penalized(
     last = torch.stack(forward, 1)[torch.arange(B, device=lengths.device), (lengths - 1).clamp(min=0)]
     before_end = 2 * target_lengths[:, None] - torch.arange(S, device=lengths.device)
     ends = last.masked_fill((before_end != 0) & (before_end != 1), nothing)
-    middle = penalty * target_lengths * (lengths - 1) / 2
-    losses = -(ends.logsumexp(1) + middle)
+    losses = -ends.logsumexp(1)
     impossible = (losses > 1e29) | (lengths < 1)
     return torch.where(impossible, losses.new_tensor(float("inf")), losses)
 

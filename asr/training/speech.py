@@ -15,7 +15,7 @@ from asr.data.dataset import SpeechDataset
 from asr.data.loader import make_loader
 from asr.data.manifest import durations
 from asr.data.sampler import BatchSampler, Order
-from asr.errors import AsrError, DataError
+from asr.errors import AsrError, ConfigError, DataError
 from asr.evaluation import recognize_utterances
 from asr.features import FrontEnd
 from asr.model_file import save_model
@@ -72,7 +72,12 @@ class SpeechTask:
     shuffle_shards : int
         Shards whose utterances are shuffled together, if the training set lies in tar shards.
     delay_penalty : float
-        Of the training loss; see `asr.models.ctc.ctc_loss`.
+        Nats that every frame costs between a word's last letter and its space; see `asr.models.ctc.ctc_loss`.
+
+    Raises
+    ------
+    ConfigError
+        A delay is to be penalised, and the recogniser's tokens have no space of their own.
     """
 
     speed = "audio_seconds_per_second"
@@ -94,6 +99,12 @@ class SpeechTask:
         delay_penalty: float = 0.0,
     ) -> None:
         self.recognizer, self.dev, self.delay_penalty = recognizer, dev, delay_penalty
+        pieces = recognizer.tokenizer.pieces
+        self.space = pieces.index(" ") if " " in pieces else None
+        if delay_penalty and self.space is None:
+            raise ConfigError(
+                "delay_penalty: the tokens have no space of their own; take tokenizer=characters, or 0"
+            )
         self.whole: nn.Module = recognizer
         self.model: nn.Module = recognizer.model
         self.make_frames, self.num_workers = FrameMaker(recognizer.features, augmentation), num_workers
@@ -196,7 +207,11 @@ class SpeechTask:
         targets = batch.targets.to(device, non_blocking=True)
         target_lengths = batch.target_lengths.to(device, non_blocking=True)
         log_probs, out_lengths = model(batch.inputs, batch.input_lengths)
-        losses = ctc_loss(log_probs, out_lengths, targets, target_lengths, self.delay_penalty)
+        losses = ctc_loss(
+            *(log_probs, out_lengths, targets, target_lengths),
+            delay_penalty=self.delay_penalty,
+            delayed=self.space,
+        )
         with torch.no_grad():
             inside = torch.arange(log_probs.shape[1], device=device) < out_lengths[:, None]
             blanks = (log_probs.argmax(dim=2) == BLANK) & inside

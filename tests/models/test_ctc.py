@@ -154,7 +154,7 @@ def test_takes_frames_that_are_not_contiguous_or_of_half_precision():
 def test_loss_is_minus_the_log_of_the_summed_probability_of_all_alignments(target, delay_penalty):
     """Brute force over all paths, by the definition in Graves et al. 2006, equation 3.
 
-    With a penalty a path loses it for every frame by which a token begins after the middle.
+    With a penalty a path loses it for every frame from a token's begin to that of a 2 behind it.
     """
     torch.manual_seed(0)
     frames, vocabulary = 5, 3
@@ -165,12 +165,12 @@ def test_loss_is_minus_the_log_of_the_summed_probability_of_all_alignments(targe
         starts = list(itertools.accumulate((length for _, length in runs), initial=0))
         begins = [start for start, (token, _) in zip(starts, runs, strict=False) if token]
         if tuple(path[start] for start in begins) == target:
-            late = sum(begin - (frames - 1) / 2 for begin in begins)
+            late = sum(here - before for before, here in itertools.pairwise(begins) if path[here] == 2)
             path_score = sum(log_probs[0, i, t] for i, t in enumerate(path))
             total += torch.exp(path_score - delay_penalty * late).item()
     targets = torch.tensor([[*target, *[1] * (5 - len(target))]] * 2)
     lengths, target_lengths = torch.tensor([frames, frames + 2]), torch.tensor([len(target), 5])
-    losses = ctc_loss(log_probs, lengths, targets, target_lengths, delay_penalty)
+    losses = ctc_loss(log_probs, lengths, targets, target_lengths, delay_penalty=delay_penalty, delayed=2)
     assert torch.exp(-losses[0]).item() == pytest.approx(total, rel=1e-5)
 
 
@@ -182,22 +182,28 @@ def test_a_delay_penalty_of_almost_nothing_changes_almost_nothing():
     targets[2] = 3  # too many repeats for 9 frames
     results = []
     for penalty in (0.0, 1e-9):
-        losses = ctc_loss(logits.log_softmax(-1), lengths, targets, target_lengths, penalty)
+        losses = ctc_loss(
+            logits.log_softmax(-1), lengths, targets, target_lengths, delay_penalty=penalty, delayed=1
+        )
         assert losses.isinf().tolist() == [False, False, True, True]
         (gradient,) = torch.autograd.grad(losses[:2].sum(), logits)
         results.append((losses[:2].detach(), gradient[:2]))
     torch.testing.assert_close(results[1], results[0])
 
 
-def test_with_a_delay_penalty_a_token_comes_sooner():
-    log_probs = torch.zeros(1, 6, 2).log_softmax(-1).requires_grad_()
-    one, centers = torch.tensor([1]), []
-    for penalty in (0.001, 0.1, 0.5):
-        loss = ctc_loss(log_probs, torch.tensor([6]), torch.tensor([[1]]), one, penalty)
-        # Minus the probability of the token in each frame, given the text.
+def test_with_a_delay_penalty_the_token_follows_the_one_before_it_sooner():
+    log_probs = torch.zeros(1, 9, 4).log_softmax(-1).requires_grad_()
+    targets, centers = torch.tensor([[1, 2, 3]]), []
+    for penalty in (0.001, 0.2, 1.0):
+        loss = ctc_loss(
+            log_probs, torch.tensor([9]), targets, torch.tensor([3]), delay_penalty=penalty, delayed=2
+        )
+        # Minus the probability of each token in each frame, given the text.
         (gradient,) = torch.autograd.grad(-loss.sum(), log_probs)
-        centers.append((gradient[0, :, 1] @ torch.arange(6.0) / gradient[0, :, 1].sum()).item())
-    assert centers[0] > centers[1] > centers[2]
+        posterior = gradient[0, :, 1:]
+        centers.append((torch.arange(9.0) @ posterior / posterior.sum(0)).tolist())
+    waits = [space - letter for letter, space, _ in centers]
+    assert waits[0] > waits[1] > waits[2]
 
 
 def test_loss_of_a_text_that_does_not_fit_is_infinite():

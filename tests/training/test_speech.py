@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from test_loop import Silent, make_config, make_corpus
 
 from asr.data.manifest import read_manifest
+from asr.errors import ConfigError
 from asr.training.run import make_augmentation, make_recognizer
 from asr.training.speech import SpeechTask
 
@@ -70,3 +71,24 @@ def test_the_halves_of_a_batch_have_frames_too(manifest, tmp_path):
     whole = task.losses(task.model, batch, 0)[0]
     parts = torch.cat([task.losses(task.model, half, 0)[0] for half in halves])
     assert torch.allclose(whole, parts, rtol=1e-5)
+
+
+def test_a_delay_penalty_is_for_tokens_with_a_space_of_their_own(manifest, tmp_path):
+    config, train = make_config(manifest, tmp_path), read_manifest(manifest)
+    losses = {}
+    for tokenizer in ("characters", "words"):
+        config["tokenizer"] = {"_target_": f"asr.text.{tokenizer.title()[:-1]}Tokenizer"}
+        for penalty in (0.0, 0.1):
+            torch.manual_seed(0)
+            recognizer = make_recognizer(config, train)
+            augmentation = make_augmentation(config, recognizer, train, Silent())
+            settings = {"batch_seconds": 3.0, "num_workers": 0, "augmentation": augmentation, "seed": 1}
+            if tokenizer == "words" and penalty:
+                with pytest.raises(ConfigError, match="take tokenizer=characters"):
+                    SpeechTask(recognizer, train, [], **settings, delay_penalty=penalty)
+                continue
+            task = SpeechTask(recognizer, train, [], **settings, delay_penalty=penalty)
+            task.model.eval()
+            losses[tokenizer, penalty] = task.losses(task.model, task.largest(0), 0)[0]
+    of_characters = losses["characters", 0.0], losses["characters", 0.1]
+    assert (of_characters[1] >= of_characters[0]).all()
