@@ -37,12 +37,15 @@ EPOCHS, LEARNING_RATE = 4, 0.001
 
 
 def surest(hypotheses: Iterable[dict], num_words: int = 10) -> list[dict]:
-    """Return the hypotheses of most confidence, of every text at most `SHARE` of an equal part of all."""
+    """Return the hypotheses of most confidence, of every text at most `SHARE` of an equal part of all.
+
+    Where nothing was recognised there is no label.
+    """
     ranked = sorted(hypotheses, key=lambda hypothesis: -hypothesis["confidence"])
     most, counts, chosen = int(SHARE * len(ranked) / num_words), Counter[str](), []
     for hypothesis in ranked:
         counts[hypothesis["pred_text"]] += 1
-        if counts[hypothesis["pred_text"]] <= most:
+        if hypothesis["pred_text"] and counts[hypothesis["pred_text"]] <= most:
             chosen.append(hypothesis)
     return chosen
 
@@ -68,9 +71,9 @@ def recognise(model: Path, manifest: Path, lm: Path, output_dir: Path) -> list[d
 def adapt(run: Path, rounds: int) -> None:
     """Adapt to each half of the voice, and score the other."""
     config = yaml.safe_load((run / "config.yaml").read_text("utf-8"))
-    train, test = read_manifest(config["data"]["train"]), read_manifest(config["data"]["test"]["test"])
     if config.get("speaker") in (None, "official"):
         raise DataError(f"{run}: was trained with all voices; train with speaker=NAME to leave one out")
+    train, test = read_manifest(config["data"]["train"]), read_manifest(config["data"]["test"]["test"])
     folder, lm = run / "adapt", run / "adapt" / "digits.arpa"
     folder.mkdir(exist_ok=True)
     command("lm", "train", config["data"]["train"], "--model", run / "model.asr", "--order", 2, "-o", lm)
