@@ -60,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
     from asr.cli.config import load_config
     from asr.training.devices import make_fabric
+    from asr.training.memory import keep_memory
     from asr.training.optimization import make_optimizer
     from asr.training.step import Stepper
 
@@ -69,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
     torch.manual_seed(config["seed"])
     trainer = config["trainer"]
     fabric = make_fabric(trainer["accelerator"], trainer["precision"], 1)
+    if fabric.device.type == "cpu":
+        keep_memory()  # as Trainer.fit does
     task = make_task(config)
     task.whole.to(fabric.device)
     model, optimizer = fabric.setup(task.model, make_optimizer(config["optimizer"], task.model))
