@@ -285,6 +285,8 @@ def digits(archive, tmp_path_factory):
         patch.setenv("ASR_ARCHIVES", str(folder))
         settings = [
             "model=lstm",
+            "delay_penalty=0.05",
+            "trainer.epochs=30",
             f"data.dir={output / 'data'}",
             f"output_dir={output / 'run'}",
         ]
@@ -296,8 +298,8 @@ def digits(archive, tmp_path_factory):
 def test_words_of_joined_digits_are_final_in_time_and_those_of_the_whole_recording(digits):
     """Latency by the clock of the audio: what was pushed when a word became final, less its true end.
 
-    The few above a second are words whose space the model writes only with the next word. Letters are those
-    of the whole recording; a pause may part them into words where the whole recording has no space.
+    Letters are those of the whole recording; a pause may part them into words where the whole recording has
+    no space.
     """
     path, manifest = digits
     model = asr.load(path, "cpu")
@@ -319,5 +321,4 @@ def test_words_of_joined_digits_are_final_in_time_and_those_of_the_whole_recordi
             latencies += [known - word["end"] for (_, known), word in zip(heard, words, strict=True)]
     assert parted <= 1
     assert len(latencies) > 200
-    assert np.quantile(latencies, 0.95) <= 1.0
-    assert max(latencies) <= 1.5
+    assert max(latencies) <= 1.0
