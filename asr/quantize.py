@@ -1,8 +1,8 @@
 """Faster inference on CPUs in fewer bits: int8 products in the recurrent layers.
 
 Weights are rounded to int8 once; what they are multiplied with is rounded as it comes, with one scale for a
-batch at a time (for a layer's input) or at a step (for its state). So with int8, unlike with float32, an
-utterance's log-probabilities depend a little on its batch.
+part of a batch (`Packing.parts`; for a layer's input) or a step (for its state). So with int8, unlike with
+float32, an utterance's log-probabilities depend a little on its batch.
 """
 
 from __future__ import annotations

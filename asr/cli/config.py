@@ -168,9 +168,13 @@ def _start_problems(config: dict[str, Any]) -> list[str]:
 
 
 def _loss_problems(config: dict[str, Any]) -> list[str]:
-    penalty = config.get("delay_penalty", 0)
+    penalty = config.get("delay_penalty")
+    if penalty is None:
+        return []
     if isinstance(penalty, bool) or not isinstance(penalty, int | float) or not 0 <= penalty <= 1:
-        return [f"delay_penalty: expected nats a frame, from 0 to 1, found {penalty!r}"]
+        return [f"delay_penalty: expected nats a frame, from 0 to 1, or null, found {penalty!r}"]
+    if penalty and config["tokenizer"].get("_target_") != "asr.text.CharacterTokenizer":
+        return ["delay_penalty: is for tokens with a space of their own; take tokenizer=characters, or null"]
     return []
 
 

@@ -265,10 +265,10 @@ class _Recipe:
 
     def _overrides(self, member: Any, folder: Path) -> list[str]:
         varied = [f"{key}={value}" for key, value in member.values.items()]
-        return [*self.fixed, *varied, f"output_dir={_quoted(str(folder))}"]
+        return [*self.fixed, *varied, f"output_dir={quoted(str(folder))}"]
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Quote a text for Hydra, to which a comma or an equals sign in it would mean something."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"

@@ -1,7 +1,8 @@
 """Stacked recurrent layers whose result does not depend on what an utterance is batched with.
 
-The layers work on packed rows (see `asr.models.packing`): padding is not masked, it is not there. What
-mixes frames (time reduction, look-ahead) lays the rows out again, with zeros behind every utterance.
+The layers work on packed rows (see `asr.models.packing`): padding is not masked, it is not there, or only
+behind an utterance's last frame, where nothing that is kept comes from. What mixes frames (time reduction,
+look-ahead) lays the rows out again, with zeros behind every utterance.
 """
 
 from __future__ import annotations

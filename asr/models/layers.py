@@ -1,7 +1,7 @@
 """One recurrent layer over packed rows, and what stands between layers.
 
-Which kernel runs a layer is decided here and nowhere else: on a GPU cuDNN, on a CPU the fused LSTM of PyTorch
-where steps are small and `asr.models.recurrence` for the rest. All use the same weights.
+Which kernel runs a layer is decided here and nowhere else: on a GPU cuDNN, on a CPU the LSTM of oneDNN and
+`asr.models.recurrence` for all other cells. All use the same weights.
 """
 
 from __future__ import annotations
@@ -181,10 +181,10 @@ class RecurrentLayer(nn.Module):
         split = packing.rows_before(chunk)
         now, state = self.advance(x[:split], packing.slice(0, chunk), state)
         later, _ = self.advance(x[split:], packing.slice(chunk, packing.num_steps), state)
-        flipped = x[packing.reversal]
+        flipped = packing.reverse(x)
         zeros = self.initial_state(len(packing.lengths), x, num_directions=1)
         backward, _ = self._recur(flipped, packing, self._weights()[1:], zeros, direction=1)
-        return torch.cat([torch.cat([now, later]), backward[packing.reversal]], dim=1), state
+        return torch.cat([torch.cat([now, later]), packing.reverse(backward)], dim=1), state
 
     def initial_state(self, batch_size: int, like: Tensor, num_directions: int | None = None) -> State:
         """Return zeros, one or two tensors (D, B, ...)."""
@@ -243,7 +243,7 @@ class RecurrentLayer(nn.Module):
                 done.append(y.flatten(0, 1))
                 now = [torch.cat([a, s[:, shape[1] :]], dim=1) for a, s in zip(after, now, strict=True)]
             outputs.append(packing.take(torch.cat(done), backwards=d == 1))
-            last.append([torch.empty_like(s).index_copy(1, packing.order, s) for s in now])
+            last.append([s[:, packing.order.argsort()] for s in now])
         return torch.cat(outputs, dim=1), tuple(torch.cat(tensors) for tensors in zip(*last, strict=True))
 
 

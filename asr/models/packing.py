@@ -2,7 +2,9 @@
 
 The encoder works on rows: all frames of all utterances, ordered by time and within one time by
 decreasing length of the utterance, as in `torch.nn.utils.rnn.PackedSequence`. What is not there cannot leak
-into a result, and costs nothing.
+into a result, and costs nothing. For a kernel that takes nothing but padded batches the rows are laid out as
+several, each of a part of time and of the utterances that go on when it begins: little padding, all of it
+behind an utterance's last frame in the direction that the kernel reads.
 """
 
 from __future__ import annotations
@@ -77,6 +79,10 @@ class Packing:
         mirrored = (self.lengths[self.order] - 1 - steps[:, None]).clamp(min=0)
         return self._position.gather(0, mirrored)[self.mask]
 
+    def reverse(self, rows: Tensor) -> Tensor:
+        """Let every utterance of the rows (N, F) run the other way."""
+        return _Take.apply(rows, self.reversal)
+
     @cached_property
     def previous(self) -> Tensor:
         """Row of the frame before, int64 (N,), counted behind an initial row for every utterance."""
@@ -142,7 +148,7 @@ class Packing:
 
     def take(self, frames: Tensor, *, backwards: bool = False) -> Tensor:
         """Take the rows (N, F) out of the parts' frames (M, F)."""
-        if len(frames) == len(self.utterances) and not backwards:
+        if len(frames) == sum(self.batch_sizes) and not backwards:
             return frames
         return _Take.apply(frames, self._places[backwards])
 

@@ -15,7 +15,7 @@ from asr.data.sampler import Order
 from asr.training.averaging import Averaging, BestEpochs, Ema
 from asr.training.devices import Accelerator, Precision, make_fabric, names_lost_process
 from asr.training.guards import rehearse
-from asr.training.memory import keep_memory
+from asr.training.memory import give_back_memory, keep_memory
 from asr.training.metrics import Monitor
 from asr.training.schedules import Schedule
 from asr.training.session import Session
@@ -159,4 +159,5 @@ class Trainer:
                     run.save_if_due()
                 run.finish_epoch()
             run.finish()
+        give_back_memory()
         return run.state.history

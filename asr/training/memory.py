@@ -26,11 +26,12 @@ def keep_memory() -> None:
     """Have this process keep the memory that it frees, instead of asking the system for it at every step.
 
     Else glibc returns what holds more than some megabytes at once, and the system clears it, page by page,
-    when it is asked for next: up to a fifth of a training step on a CPU.
+    when it is asked for next: up to a fifth of a training step on a CPU. It stays so for the whole process;
+    `give_back_memory` returns what is free.
     """
     m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4  # malloc.h
     _glibc("mallopt", m_mmap_max, 0)
-    _glibc("mallopt", m_trim_threshold, 2**31 - 1)
+    _glibc("mallopt", m_trim_threshold, -1)  # never trim
     _glibc("mallopt", m_top_pad, 64 * 2**20)
 
 

@@ -106,7 +106,7 @@ def _train(config: dict[str, Any], output_dir: Path, monitor: Monitor, command: 
         seed=config["seed"],
         order=trainer.order,
         shuffle_shards=trainer.shuffle_shards,
-        delay_penalty=config.get("delay_penalty", 0.0),
+        delay_penalty=config.get("delay_penalty") or 0.0,
     )
     trainer.fit(
         task,

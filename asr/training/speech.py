@@ -22,6 +22,7 @@ from asr.model_file import save_model
 from asr.models.ctc import BLANK, ctc_loss
 from asr.recognizer import Recognizer
 from asr.scoring.wer import score
+from asr.text import CharacterTokenizer
 from asr.types import Batch, Utterance
 
 
@@ -73,6 +74,7 @@ class SpeechTask:
         Shards whose utterances are shuffled together, if the training set lies in tar shards.
     delay_penalty : float
         Nats that every frame costs between a word's last letter and its space; see `asr.models.ctc.ctc_loss`.
+        The training loss contains it, the dev loss does not.
 
     Raises
     ------
@@ -99,12 +101,11 @@ class SpeechTask:
         delay_penalty: float = 0.0,
     ) -> None:
         self.recognizer, self.dev, self.delay_penalty = recognizer, dev, delay_penalty
-        pieces = recognizer.tokenizer.pieces
-        self.space = pieces.index(" ") if " " in pieces else None
-        if delay_penalty and self.space is None:
-            raise ConfigError(
-                "delay_penalty: the tokens have no space of their own; take tokenizer=characters, or 0"
-            )
+        self.space: int | None = None
+        if delay_penalty:
+            if not isinstance(recognizer.tokenizer, CharacterTokenizer):
+                raise ConfigError("delay_penalty: the tokens have no space of their own; leave it out")
+            self.space = recognizer.tokenizer.pieces.index(" ")
         self.whole: nn.Module = recognizer
         self.model: nn.Module = recognizer.model
         self.make_frames, self.num_workers = FrameMaker(recognizer.features, augmentation), num_workers

@@ -4,9 +4,10 @@
     python recipes/fsdd/adapt.py runs/george
 
 The recordings of the voice that was left out are divided in two. For each half, the model labels the other
-half, trains on beside the other voices on the labels it is surest of, at most so many of a word, and does so
-again; then the half, which it has not heard, is recognised and scored. Transcripts serve the scores alone.
-Writes hyp.jsonl and wer.json into RUN/adapt; trainings that are there already are not made again.
+half, trains on, with the settings of RUN, beside the other voices on the labels it is surest of, at most so
+many of a word, and does so again; then the half, which it has not heard, is recognised and scored.
+Transcripts serve the scores alone. Writes hyp.jsonl and wer.json into RUN/adapt; trainings that are there
+already are not made again.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 import yaml
 
 from asr.cli.main import main as asr
+from asr.cli.sweep import quoted
 from asr.data.manifest import read_manifest, write_manifest
 from asr.errors import AsrError, DataError
 from asr.files import atomic_write
@@ -94,11 +96,14 @@ def adapt(run: Path, rounds: int) -> None:
                 for copy in range(COPIES)
             ]
             write_manifest(place / f"train{number}.jsonl", [*others, *labelled])
+            overrides = {
+                "init_from": model,
+                "data.train": place / f"train{number}.jsonl",
+                "output_dir": place / f"round{number}",
+            }
             command(
-                *("train", "recipes/fsdd/new_voice.yaml", f"init_from={model}", f"seed={config['seed']}"),
-                *(f"data.train={place / f'train{number}.jsonl'}", f"data.dev={config['data']['dev']}"),
-                *(f"trainer.epochs={EPOCHS}", f"optimizer.lr={LEARNING_RATE}"),
-                f"output_dir={place / f'round{number}'}",
+                *("train", run / "config.yaml", f"trainer.epochs={EPOCHS}", f"optimizer.lr={LEARNING_RATE}"),
+                *(f"{key}={quoted(str(path.absolute()))}" for key, path in overrides.items()),
             )
             model = place / f"round{number}" / "model.asr"
         hypotheses += recognise(model, place / "test.jsonl", lm, place / "test")
@@ -120,8 +125,11 @@ def main() -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the output_dir of recipes/fsdd/new_voice.yaml")
     parser.add_argument("--rounds", type=int, default=3, help="how often to label and train (default: 3)")
     args = parser.parse_args()
-    if not (args.run / "model.asr").is_file() or args.rounds < 1:
-        parser.error(f"{args.run}: needs the model.asr of a finished run, and --rounds 1 or more")
+    missing = [name for name in ("model.asr", "config.yaml") if not (args.run / name).is_file()]
+    if missing or args.rounds < 1:
+        parser.error(
+            f"{args.run}: needs a finished run with model.asr and config.yaml, and --rounds 1 or more"
+        )
     try:
         adapt(args.run, args.rounds)
     except AsrError as error:

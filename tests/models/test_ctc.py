@@ -168,8 +168,10 @@ def test_loss_is_minus_the_log_of_the_summed_probability_of_all_alignments(targe
             late = sum(here - before for before, here in itertools.pairwise(begins) if path[here] == 2)
             path_score = sum(log_probs[0, i, t] for i, t in enumerate(path))
             total += torch.exp(path_score - delay_penalty * late).item()
-    targets = torch.tensor([[*target, *[1] * (5 - len(target))]] * 2)
-    lengths, target_lengths = torch.tensor([frames, frames + 2]), torch.tensor([len(target), 5])
+    # Beside it in the batch stands one with more frames and, unless the target has no token, more tokens.
+    width = 5 if target else 0
+    targets = torch.tensor([[*target, *[1] * (width - len(target))]] * 2, dtype=torch.int64)
+    lengths, target_lengths = torch.tensor([frames, frames + 2]), torch.tensor([len(target), width])
     losses = ctc_loss(log_probs, lengths, targets, target_lengths, delay_penalty=delay_penalty, delayed=2)
     assert torch.exp(-losses[0]).item() == pytest.approx(total, rel=1e-5)
 
@@ -204,6 +206,12 @@ def test_with_a_delay_penalty_the_token_follows_the_one_before_it_sooner():
         centers.append((torch.arange(9.0) @ posterior / posterior.sum(0)).tolist())
     waits = [space - letter for letter, space, _ in centers]
     assert waits[0] > waits[1] > waits[2]
+
+
+def test_a_delay_penalty_needs_a_token():
+    log_probs = torch.zeros(1, 2, 3).log_softmax(-1)
+    with pytest.raises(ValueError, match="the token whose delay"):
+        ctc_loss(log_probs, torch.tensor([2]), torch.tensor([[1]]), torch.tensor([1]), delay_penalty=0.1)
 
 
 def test_loss_of_a_text_that_does_not_fit_is_infinite():

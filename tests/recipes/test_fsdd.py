@@ -52,7 +52,7 @@ def test_adapts_to_each_half_of_a_voice_and_scores_the_other(recipe, archive, tm
         tested = {u.id for u in read_manifest(place / "test.jsonl")}
         trained = [u for u in read_manifest(place / "train1.jsonl") if u.speaker == "theo"]
         assert len(tested) == 250
-        assert 10 <= len(trained) <= 225
+        assert 10 <= len(trained) <= 220
         assert not tested & {u.id.removesuffix("-copy0") for u in trained}
     capsys.readouterr()
     recipe.adapt(run, rounds=1)  # what is there is not trained again

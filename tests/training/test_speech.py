@@ -9,6 +9,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from test_loop import Silent, make_config, make_corpus
 
+from asr.cli.config import config_problems
 from asr.data.manifest import read_manifest
 from asr.errors import ConfigError
 from asr.training.run import make_augmentation, make_recognizer
@@ -73,22 +74,34 @@ def test_the_halves_of_a_batch_have_frames_too(manifest, tmp_path):
     assert torch.allclose(whole, parts, rtol=1e-5)
 
 
-def test_a_delay_penalty_is_for_tokens_with_a_space_of_their_own(manifest, tmp_path):
+def test_a_delay_penalty_is_of_spaces_alone(manifest, tmp_path):
     config, train = make_config(manifest, tmp_path), read_manifest(manifest)
-    losses = {}
-    for tokenizer in ("characters", "words"):
-        config["tokenizer"] = {"_target_": f"asr.text.{tokenizer.title()[:-1]}Tokenizer"}
-        for penalty in (0.0, 0.1):
-            torch.manual_seed(0)
-            recognizer = make_recognizer(config, train)
-            augmentation = make_augmentation(config, recognizer, train, Silent())
-            settings = {"batch_seconds": 3.0, "num_workers": 0, "augmentation": augmentation, "seed": 1}
-            if tokenizer == "words" and penalty:
-                with pytest.raises(ConfigError, match="take tokenizer=characters"):
-                    SpeechTask(recognizer, train, [], **settings, delay_penalty=penalty)
-                continue
-            task = SpeechTask(recognizer, train, [], **settings, delay_penalty=penalty)
-            task.model.eval()
-            losses[tokenizer, penalty] = task.losses(task.model, task.largest(0), 0)[0]
-    of_characters = losses["characters", 0.0], losses["characters", 0.1]
-    assert (of_characters[1] >= of_characters[0]).all()
+    losses = []
+    for penalty in (0.0, 0.1):
+        torch.manual_seed(0)
+        recognizer = make_recognizer(config, train)
+        augmentation = make_augmentation(config, recognizer, train, Silent())
+        settings = {"batch_seconds": 3.0, "num_workers": 0, "augmentation": augmentation, "seed": 1}
+        task = SpeechTask(recognizer, train, [], **settings, delay_penalty=penalty)
+        task.model.eval()
+        batch = task.largest(0)
+        losses.append(task.losses(task.model, batch, 0)[0])
+    spaces = torch.tensor([" " in text for text in batch.texts])
+    assert spaces.any()
+    assert not spaces.all()
+    assert torch.equal(losses[1] > losses[0] + 0.05, spaces)
+
+
+@pytest.mark.parametrize("kind", ["WordTokenizer", "BpeTokenizer"])
+def test_a_delay_penalty_is_refused_without_spaces_of_their_own(kind, manifest, tmp_path):
+    config = make_config(manifest, tmp_path) | {"delay_penalty": 0.1}
+    config["tokenizer"] = {"_target_": f"asr.text.{kind}"}
+    if kind == "BpeTokenizer":
+        config["tokenizer"]["vocabulary_size"] = 12
+    assert any("take tokenizer=characters" in problem for problem in config_problems(config))
+    train = read_manifest(manifest)
+    recognizer = make_recognizer(config, train)
+    augmentation = make_augmentation(config, recognizer, train, Silent())
+    settings = {"batch_seconds": 3.0, "num_workers": 0, "augmentation": augmentation, "seed": 1}
+    with pytest.raises(ConfigError, match="no space of their own"):
+        SpeechTask(recognizer, train, [], **settings, delay_penalty=0.1)
