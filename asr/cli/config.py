@@ -173,7 +173,8 @@ def _loss_problems(config: dict[str, Any]) -> list[str]:
         return []
     if isinstance(penalty, bool) or not isinstance(penalty, int | float) or not 0 <= penalty <= 1:
         return [f"delay_penalty: expected nats a frame, from 0 to 1, or null, found {penalty!r}"]
-    if penalty and config["tokenizer"].get("_target_") != "asr.text.CharacterTokenizer":
+    tokenizer = config["tokenizer"]
+    if penalty and isinstance(tokenizer, dict) and tokenizer.get("_target_") != "asr.text.CharacterTokenizer":
         return ["delay_penalty: is for tokens with a space of their own; take tokenizer=characters, or null"]
     return []
 
