@@ -94,6 +94,12 @@ def load_config(recipe: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return config
 
 
+def quoted(text: str) -> str:
+    """Quote a text for Hydra, to which a comma or an equals sign in it would mean something."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
 def config_problems(config: dict[str, Any]) -> list[str]:
     """List everything that is wrong with a composed configuration."""
     from asr.augment import KINDS

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from asr.cli.config import quoted
 from asr.errors import ConfigError
 
 EPILOG = """\
@@ -266,12 +267,6 @@ class _Recipe:
     def _overrides(self, member: Any, folder: Path) -> list[str]:
         varied = [f"{key}={value}" for key, value in member.values.items()]
         return [*self.fixed, *varied, f"output_dir={quoted(str(folder))}"]
-
-
-def quoted(text: str) -> str:
-    """Quote a text for Hydra, to which a comma or an equals sign in it would mean something."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 def _shell(arguments: Sequence[str]) -> str:

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import yaml
 
+from asr.cli.config import quoted
 from asr.cli.main import main as asr
-from asr.cli.sweep import quoted
 from asr.data.manifest import read_manifest, write_manifest
 from asr.errors import AsrError, DataError
 from asr.files import atomic_write
