@@ -63,12 +63,16 @@ class SileroVad(_Framed):
     The package's own model takes one frame a call. Only its LSTM needs the frame before, so here all frames
     of a block go through the convolutions at once.
 
-    The LSTM hears the recording from its beginning on, and afresh: begun about a second and a second and a
-    half before each frame, the mean of both, so that it matters little where the beginnings fall. Alone, the
-    first grows deaf where speech is rare, and the second mistakes more sounds for speech. The first can
-    stay deaf for hours; so there are two more like it, begun anew in turns every half minute, and the one
-    that is surest of speech is believed. A probability is the mean of that and of the fresh one over three
-    frames. The package's network for 8 kHz is not used: it misses more short words.
+    What the network makes of a sound that is not clearly speech, as a note of music or a short word, depends
+    on where its frames begin: moved by 10 ms, a note goes from 0.3 to 0.9. So it hears the recording `PHASES`
+    times, each time moved by a part of a frame, and a probability is the mean.
+
+    The LSTM hears the recording from its beginning on, and afresh: begun one to two seconds before each
+    frame, at another moment in each phase, so that it matters little where the beginnings fall. Alone, the
+    first grows deaf where speech is rare, and the second mistakes more sounds for speech. The first can stay
+    deaf for hours; so there are two more like it, begun anew in turns every half minute, and the one that is
+    surest of speech is believed. A probability is the mean of that and of the fresh one over three frames.
+    The package's network for 8 kHz is not used: it misses more short words.
 
     Parameters
     ----------
@@ -82,69 +86,76 @@ class SileroVad(_Framed):
     """
 
     RATE = 16000
-    PERIOD = 30
-    """Frames after which the LSTM begins afresh."""
+    PHASES = 2
+    """How often the recording is heard."""
+    PERIOD = 32
+    """Frames after which the LSTM begins afresh; a multiple of `PHASES`."""
     MEMORY = 1000
     """Frames between the beginnings of the LSTMs that are begun anew; each lives for twice as many."""
-    PHASES = 2
-    """Fresh beginnings within a period; each frame's probability is the mean over so many."""
 
     def __init__(self, sample_rate: int) -> None:
         super().__init__(sample_rate, self.RATE)
         self._network = _silero_network()
-        self._context = np.zeros(self.frame_length // 8, np.float32)
-        # Of three LSTMs, the first begun with the recording, and the frames since the youngest began.
+        # Samples that the next frames need: each comes with the end of the one before, in the first
+        # phase three quarters of a frame earlier.
+        self._context, self._hop = self.frame_length // 8, self.frame_length // self.PHASES
+        self._past = np.zeros(self._context + self.frame_length - self._hop, np.float32)
+        # In each phase, of three LSTMs, the first begun with the recording, and the frames since the youngest
+        # began.
         self._states: tuple[Tensor, Tensor] | None = None
         self._age = 0
         self._num_frames = 0
         # The last two periods' encoded frames, and the last two probabilities.
-        self._encoded = torch.zeros(2 * self.PERIOD, 128)
+        self._encoded = torch.zeros(2 * self.PERIOD, self.PHASES, 128)
         self._last = np.zeros(2, np.float32)
 
     @torch.inference_mode()
     def _probabilities(self, frames: np.ndarray) -> np.ndarray:
-        # Each frame comes with the end of the one before.
-        ends = frames[:, -len(self._context) :]
-        inputs = np.concatenate((np.vstack((self._context, ends[:-1])), frames), axis=1)
-        self._context = ends[-1].copy()
-        encoded = self._network.encode(torch.from_numpy(inputs))
+        samples = np.concatenate((self._past, frames.ravel()))
+        self._past = samples[len(samples) - len(self._past) :]
+        inputs = torch.from_numpy(samples).unfold(0, self._context + self.frame_length, self._hop)
+        encoded = self._network.encode(inputs).unflatten(0, (-1, self.PHASES))
         means = ((self._carried(encoded) + self._afresh(encoded)) / 2).numpy()
         padded = np.concatenate((self._last, means))
         self._last = padded[-2:]
         return np.convolve(padded, np.ones(3) / 3, "valid").astype(np.float32)
 
     def _carried(self, encoded: Tensor) -> Tensor:
-        """Return the probabilities of new frames (T, 128), the most that an LSTM with a past gives."""
+        """Return probabilities of new frames (T, PHASES, 128), the most that an LSTM with a past gives."""
         found = []
         while len(encoded):
             left = self.MEMORY - self._age
-            heard, self._states = self._network.decode(encoded[:left, None].expand(-1, 3, -1), self._states)
-            found.append(heard.amax(dim=1))
+            heard, self._states = self._network.decode(encoded[:left].repeat(1, 3, 1), self._states)
+            found.append(heard.unflatten(1, (3, self.PHASES)).amax(dim=1).mean(dim=1))
             self._age += len(heard)
             encoded = encoded[left:]
             if self._age == self.MEMORY:  # the second is as old as it gets: the third takes its place
                 self._age = 0
+                n = self.PHASES
                 h, c = (
-                    torch.cat((state[:, :1], state[:, 2:], torch.zeros_like(state[:, 2:])), dim=1)
-                    for state in self._states
+                    torch.cat((s[:, :n], s[:, 2 * n :], torch.zeros_like(s[:, :n])), dim=1)
+                    for s in self._states
                 )
                 self._states = h, c
         return torch.cat(found)
 
     def _afresh(self, encoded: Tensor) -> Tensor:
-        """Return the probabilities of new frames (T, 128), the LSTM begun one to two periods before each."""
-        period, hop = self.PERIOD, self.PERIOD // self.PHASES
+        """Return probabilities of new frames (T, PHASES, 128), the LSTM begun one to two periods before."""
+        period = self.PERIOD
         known = torch.cat((self._encoded, encoded))  # from two periods before the new frames
         self._encoded = known[-2 * period :]
-        skipped = hop - self._num_frames % hop  # up to the first beginning that a new frame needs
+        pieces, starts = [], []
+        for phase in range(self.PHASES):
+            # Up to the first beginning that a new frame needs.
+            skipped = (phase * period // self.PHASES - self._num_frames) % period or period
+            pieces.append(F.pad(known[skipped:, phase], (0, 0, 0, period)).unfold(0, 2 * period, period))
+            starts.append(skipped)
         self._num_frames += len(encoded)
-        pieces = F.pad(known[skipped:], (0, 0, 0, period)).unfold(0, 2 * period, hop).permute(2, 0, 1)
-        probabilities = self._network.decode(pieces)[0][period:]
-        total = torch.zeros(len(known) + period)
-        for number, values in enumerate(probabilities.T):
-            start = skipped + number * hop + period
-            total[start : start + period] += values
-        return total[2 * period : 2 * period + len(encoded)] / self.PHASES
+        probabilities = self._network.decode(torch.cat(pieces).permute(2, 0, 1))[0][period:]
+        total = torch.zeros(len(encoded))
+        for start, values in zip(starts, probabilities.split([len(p) for p in pieces], dim=1), strict=True):
+            total += values.T.flatten()[period - start :][: len(encoded)]
+        return total / self.PHASES
 
 
 class _SileroNetwork(nn.Module):

@@ -163,6 +163,21 @@ def test_speech_that_the_detector_is_hardly_sure_of_must_last_longer(detector):
         assert [window.start for window in windows] == pytest.approx(starts, abs=0.9)
 
 
+def test_words_that_the_detector_misses_before_another_are_found_where_no_longer_pause_parts_them(detector):
+    # Words at 4, 4.9 and 5.8 s, of which only the last is heard, and a sound at 2 s that is a second away.
+    parts = [(2, QUIET), (1, LOUD), (1, QUIET), *[(0.6, LOUD), (0.3, QUIET)] * 3, (3, QUIET)]
+    samples = sound(*parts)
+    detector((5.9, 6.3, 0.9))
+    (window,) = cut(samples, speech_pad_ms=100)
+    assert window.start == pytest.approx(3.9, abs=0.02)
+    assert window.end == pytest.approx(6.5, abs=0.02)
+    (window,) = cut(samples, speech_pad_ms=100, max_speech_duration_s=2.0)  # no longer than a window may be
+    assert window.duration <= 2.0
+    detector((2.1, 2.9, 0.9), (5.9, 6.3, 0.9))  # nothing comes twice
+    first, second = cut(samples, speech_pad_ms=100)
+    assert first.end <= second.start == pytest.approx(3.9, abs=0.02)
+
+
 def test_unlikely_speech_is_heard_where_likely_speech_is_near(detector):
     samples = np.full(256 * 960, 1e-3, np.float32)
     detector((2, 3, 0.3), (3.3, 3.5, 0.6), (7, 8, 0.3))

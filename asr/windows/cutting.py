@@ -20,8 +20,10 @@ WHOLE_FILE: tuple[Clip, ...] = ((0.0, None),)
 _CLEAN_PAUSE = 0.5
 # Speech that goes on is cut no earlier than at this share of what a window may hold.
 _EARLIEST = 1 / 3
-# The detector may be late by so much, seconds.
+# The detector may be late by so much, seconds. It may also miss whole words before one that it hears; they
+# are found, so far back, by their loudness, where no longer pause than that parts them from it.
 _REACH = 0.4
+_FARTHEST = 2.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +136,10 @@ class _Cutter:
         self._silent_since: int | None = None
         # A stretch that ended, kept until it is known how far its padding may go: start, end of speech.
         self._closed: tuple[int, bool, int] | None = None
+        self._last_end = 0  # of the windows yielded
         self._pad = self._count(options.speech_pad_ms / 1000)
         self._reach = max(self._count(_REACH), self._pad)
+        self._farthest = max(self._count(_FARTHEST), 2 * self._reach)
         self._min_silence = self._count(max(options.min_silence_duration_ms / 1000, FRAME))
         self._min_speech = options.min_speech_duration_ms / 1000 / FRAME
         self._max = int(options.max_speech_duration_s * sample_rate)
@@ -244,11 +248,19 @@ class _Cutter:
         if spoken:
             voice = max(self._frame(spoken[0]), start), min(self._frame(spoken[-1] + 1), end)
             begins, ends = start, end
-            loud = loud_part(self._samples[first - self._offset : end - self._offset], self.rate)
+            earliest = first
+            if not continues:
+                earliest = min(max(voice[0] - self._farthest, end - self._max, self._last_end), start)
+            loud = loud_part(
+                self._samples[earliest - self._offset : end - self._offset],
+                self.rate,
+                start - earliest,
+                self._reach,
+            )
             if loud is not None:
-                begins, ends = first + loud[0] - self._pad, first + loud[1] + self._pad
+                begins, ends = earliest + loud[0] - self._pad, earliest + loud[1] + self._pad
             # Where loudness does not tell, the speech is taken to begin and to end at a quiet moment.
-            if begins <= start:
+            if begins <= earliest:
                 earliest = max(voice[0] - self._reach, start)
                 begins = self._quietest(earliest, voice[0])
                 if begins == earliest:
@@ -261,7 +273,8 @@ class _Cutter:
             if ends_clean:
                 end = min(ends, end)
             if not continues:
-                start = first = max(begins, start)
+                start = first = begins
+        self._last_end = end
         samples = self._samples[first - self._offset : end - self._offset]
         return Window(
             samples.copy(),
@@ -280,11 +293,11 @@ class _Cutter:
 
     def _forget(self) -> None:
         """Drop what no window can need any more."""
-        starts = [self._frame(self._num_frames) - 2 * self._reach]
+        starts = [self._frame(self._num_frames) - self._farthest]
         if self._start is not None:
-            starts.append(self._start - self._context)
+            starts.append(self._start - max(self._context, self._farthest))
         if self._closed is not None:
-            starts.append(self._closed[0] - self._context)
+            starts.append(self._closed[0] - max(self._context, self._farthest))
         needed = min(starts) - self._count(QUIET_SECONDS)
         needed_frame = max(int(needed / self.rate / FRAME), self._first_frame)
         del self._speech[: needed_frame - self._first_frame]

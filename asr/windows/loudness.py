@@ -35,10 +35,20 @@ def quietest(samples: np.ndarray, first: int, last: int, sample_rate: int) -> in
     return start + size // 2 + int(run[len(run) // 2]) - first
 
 
-def loud_part(samples: np.ndarray, sample_rate: int) -> tuple[int, int] | None:
+def loud_part(samples: np.ndarray, sample_rate: int, first: int, pause: int) -> tuple[int, int] | None:
     """Return where what is louder than the background begins and ends.
 
     None where speech does not stand out from the background.
+
+    Parameters
+    ----------
+    samples : np.ndarray, float32, (N,)
+    sample_rate : int
+        Hz.
+    first : int
+        Position from which on everything counts; what is before it, if no longer pause parts it from that.
+    pause : int
+        Samples.
     """
     size = max(round(0.01 * sample_rate), 1)
     power = _power(samples, size)
@@ -49,8 +59,11 @@ def loud_part(samples: np.ndarray, sample_rate: int) -> tuple[int, int] | None:
         return None
     # In steps of 3 dB: what is a little different at the ends of the samples changes nothing.
     threshold = 2.0 ** round(math.log2(max(_LOUD * background, _AUDIBLE * power.max())))
-    loud = np.flatnonzero(power > threshold)
-    return int(loud[0]) + size // 2, int(loud[-1]) + size // 2 + 1
+    loud = np.flatnonzero(power > threshold) + size // 2
+    pauses = np.flatnonzero((np.diff(loud) > pause) & (loud[:-1] < first))
+    if len(pauses):
+        loud = loud[pauses[-1] + 1 :]
+    return int(loud[0]), int(loud[-1]) + 1
 
 
 def _power(samples: np.ndarray, size: int) -> np.ndarray:
