@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
 from asr import audio
+from asr.augment.noise import Color, generated_noise
 from asr.data import espeak
 from asr.data.archives import unpacked_archive
-from asr.data.manifest import write_manifest
+from asr.data.manifest import read_manifest, write_manifest
 from asr.errors import ConfigError, DataError
 from asr.types import Utterance
 
@@ -76,7 +78,9 @@ def prepare(
     note: Callable[[str], object] | None = None,
     speaker: str = "official",
     joined: bool = False,
+    interludes: int = 0,
     synthetic: int = 0,
+    voices: str | None = None,
 ) -> None:
     """Write ``<speaker>/{train,dev,test}.jsonl`` under `output_dir`, and if asked the same of joined digits.
 
@@ -96,18 +100,26 @@ def prepare(
         one voice, joined from the recordings of that split. The field ``words`` has each word's true times,
         ``{"word": ..., "start": ..., "end": ...}`` in seconds. The same on every run; a folder that is
         there is left as it is.
+    interludes : int
+        With `joined`, also write ``<speaker>/interludes/train.jsonl``: the joined strings of train and so
+        many more, of 1 to 5 digits, with up to 2.5 s of noise or notes in two of five pauses.
     synthetic : int
         Add so many single digits to train that espeak-ng speaks in many voices, half of them with accents of
         English, half as speakers of other languages would, 8 kHz, in ``synthetic/`` under `output_dir`: a new
         person's voice is then less of a surprise. The same on every run; of the files that are there, none is
         made again.
+    voices : str, optional
+        A manifest of more digits for train: `voices.py` makes one of AN4.
 
     Raises
     ------
     AudioError, ConfigError, DataError
     """
-    if synthetic < 0:
-        raise ConfigError(f"synthetic={synthetic}: give 0 or more recordings")
+    for name, count in (("synthetic", synthetic), ("interludes", interludes)):
+        if count < 0:
+            raise ConfigError(f"{name}={count}: give 0 or more recordings")
+    if interludes and not joined:
+        raise ConfigError(f"interludes={interludes}: belong to joined strings; say joined=true too")
     if speaker != "official" and speaker not in SPEAKERS:
         raise ConfigError(f"speaker: {speaker!r} is none of official, {', '.join(SPEAKERS)}")
     folder = unpacked_archive(
@@ -131,11 +143,17 @@ def prepare(
         )
         splits[_split(name, int(index), speaker)].append(utterance)
     spoken = _speak(output_dir / "synthetic", synthetic, progress or (lambda done, total: None))
+    more = [] if voices is None else read_manifest(Path(voices))
     for split, utterances in splits.items():
-        added = spoken if split == "train" else []
+        added = [*spoken, *more] if split == "train" else []
         write_manifest(output_dir / speaker / f"{split}.jsonl", [*utterances, *added])
     if joined:
-        _write_joined(output_dir / speaker / "joined", splits, progress or (lambda done, total: None))
+        folder = output_dir / speaker / "joined"
+        _write_joined(folder, splits, progress or (lambda done, total: None))
+        if interludes:
+            strings = read_manifest(folder / "train.jsonl")
+            added = _write_interludes(output_dir / speaker / "interludes", splits["train"], interludes)
+            write_manifest(output_dir / speaker / "interludes" / "train.jsonl", [*strings, *added])
 
 
 def _split(name: str, index: int, left_out: str) -> str:
@@ -170,9 +188,7 @@ def _speak(folder: Path, count: int, progress: Callable[[int, int], object]) -> 
                     samples = voices.speak(spelling, accent=accent, variant=variant, **manner | {"rate": 110})
                 samples = (0.3 * samples / np.abs(samples).max()).astype(np.float32)
                 samples = audio.Resampler(espeak.SAMPLE_RATE, SAMPLE_RATE).push(samples, final=True)
-                temporary = path.with_name(f".{path.name}")  # a file that is there is whole
-                audio.save(temporary, samples, SAMPLE_RATE)
-                os.replace(temporary, path)
+                _save(path, samples)
             utterances.append(
                 Utterance(
                     id=f"synthetic-{number:05d}",
@@ -257,6 +273,57 @@ def _join(
             extra={"words": words},
         )
         yield np.concatenate(parts), string
+
+
+def _write_interludes(folder: Path, recordings: Sequence[Utterance], count: int) -> list[Utterance]:
+    """Write strings with noise or notes in some pauses; return them. The same on every run."""
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(5)
+    kinds = (*get_args(Color), "notes", "notes")  # as many notes as noise
+    by_speaker: dict[str, list[Utterance]] = {}
+    for recording in recordings:
+        by_speaker.setdefault(str(recording.speaker), []).append(recording)
+    read = cache(_read)
+
+    def pause(floor: float) -> Iterator[np.ndarray]:
+        if rng.random() < 0.4:
+            num_samples = int(rng.uniform(0.3, 2.5) * SAMPLE_RATE)
+            sound = generated_noise(num_samples, SAMPLE_RATE, str(rng.choice(kinds)), rng).numpy()
+            level = 10 ** (rng.uniform(-50, -14) / 20)
+            yield np.clip(level * sound / max(float(np.sqrt(np.mean(sound**2))), 1e-6), -1, 1)
+        if rng.random() < 0.8:
+            quiet = rng.standard_normal(int(rng.uniform(0.05, 0.6) * SAMPLE_RATE))
+            yield (floor * quiet).astype(np.float32)
+
+    strings = []
+    for number in range(count):
+        speaker = str(rng.choice(sorted(by_speaker)))
+        floor = 10 ** rng.uniform(-4.5, -3)  # of silence, which is quieter in one recording than in another
+        parts, words = [*pause(floor)], []
+        for _ in range(int(rng.integers(1, 6))):
+            recording = by_speaker[speaker][int(rng.integers(len(by_speaker[speaker])))]
+            words.append(str(recording.text))
+            parts += [read(recording.audio_filepath)[0], *pause(floor)]
+        samples, path = np.concatenate(parts), folder / f"{number:05d}.wav"
+        _save(path, samples)
+        strings.append(
+            Utterance(
+                id=f"interludes{number:05d}",
+                duration=len(samples) / SAMPLE_RATE,
+                text=" ".join(words),
+                audio_filepath=str(path.absolute()),
+                speaker=speaker,
+                lang="en",
+            )
+        )
+    return strings
+
+
+def _save(path: Path, samples: np.ndarray) -> None:
+    """Write a file so that it is whole whenever it is there."""
+    temporary = path.with_name(f".{path.name}")
+    audio.save(temporary, samples, SAMPLE_RATE)
+    os.replace(temporary, path)
 
 
 def _read(path: str) -> tuple[np.ndarray, int, int]:

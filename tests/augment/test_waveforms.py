@@ -7,7 +7,7 @@ from scipy import signal
 
 from asr import audio
 from asr.augment import AddNoise, BandLimit, Reverberate, Volume, utterance_rng
-from asr.augment.noise import colored_noise
+from asr.augment.noise import colored_noise, notes
 from asr.augment.room import simulate_room
 from asr.augment.spectrum import convolve, fft_size
 
@@ -33,7 +33,7 @@ def speech():
     return torch.from_numpy(x.astype(np.float32))
 
 
-@pytest.mark.parametrize("color", ["white", "pink", "brown", "files"])
+@pytest.mark.parametrize("color", ["white", "pink", "brown", "notes", "files"])
 @pytest.mark.parametrize("snr", [-5.0, 0.0, 20.0])
 def test_noise_has_the_drawn_ratio_to_speech(color, snr, speech, tmp_path):
     audio.save(tmp_path / "n.wav", np.random.default_rng(1).uniform(-0.5, 0.5, (9000, 2)), 22050)
@@ -50,6 +50,19 @@ def test_noise_ratios_are_spread_over_the_range(speech):
     assert min(found) >= 4.99
     assert max(found) <= 15.01
     assert np.mean(found) == pytest.approx(10, abs=1)
+
+
+@pytest.mark.parametrize("rate", [100, 8000, 48000])
+def test_notes_are_tones_of_any_length(rate):
+    for num_samples in (1, 7, 3 * rate):
+        x = notes(num_samples, rate, rng(3)).numpy()
+        assert x.shape == (num_samples,)
+        assert np.isfinite(x).all()
+    if rate == 8000:
+        _, power = signal.welch(x, rate, nperseg=1024)
+        flatness = np.exp(np.log(power + 1e-20).mean()) / power.mean()
+        noise = signal.welch(colored_noise(len(x), rate, "pink", rng(3)).numpy(), rate, nperseg=1024)[1]
+        assert flatness < 0.1 * np.exp(np.log(noise).mean()) / noise.mean()
 
 
 @pytest.mark.parametrize(("color", "slope"), [("white", 0.0), ("pink", -3.01), ("brown", -6.02)])
@@ -139,7 +152,7 @@ def test_volume_is_the_drawn_gain(speech):
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        (AddNoise, {"colors": []}, "colors must be of white, pink and brown, found \\[\\]"),
+        (AddNoise, {"colors": []}, "colors must be of white, pink, brown and notes, found \\[\\]"),
         (AddNoise, {"colors": ["red"]}, "colors must be of"),
         (AddNoise, {"snr_db": [20, 5]}, "snr_db must be two numbers, the smaller first"),
         (AddNoise, {"probability": 2}, "probability must lie between 0 and 1, found 2"),

@@ -3,6 +3,7 @@
 import itertools
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from asr import audio
 from asr.cli.config import load_config, load_prepare, recipe_options
-from asr.data.manifest import read_manifest
+from asr.data.manifest import read_manifest, write_manifest
 from asr.errors import ConfigError, DataError
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +54,7 @@ def test_recipe_composes_and_trains_a_step(path, tmp_path, monkeypatch, archive)
         archive("an4_feat.tar.gz")
     elif name == "fsdd":
         archive("free-spoken-digit-dataset-1.0.10.tar.gz")
-        options |= {"synthetic": min(options.get("synthetic", 0), 10)}
+        options |= {key: min(options.get(key, 0), 10) for key in ("synthetic", "interludes")}
     load_prepare(name)(Path(config["data"]["dir"]), **options)
     for split in ("train", "dev"):
         shorten(Path(config["data"][split]))
@@ -268,6 +269,40 @@ def test_joined_digits_are_made_once_and_whole(tmp_path, tones):
     assert contents() == first
 
 
+def test_interludes_are_sounds_in_the_pauses_of_further_strings(tmp_path, tones):
+    prepare = load_prepare("fsdd")
+    prepare(tmp_path, archive=tones, joined=True, interludes=30)
+    strings = read_manifest(tmp_path / "official" / "joined" / "train.jsonl")
+    found = read_manifest(tmp_path / "official" / "interludes" / "train.jsonl")
+    assert [u.id for u in found[:1000]] == [u.id for u in strings]
+    added = found[1000:]
+    assert len(added) == 30
+    assert {len(u.text.split()) for u in added} == {1, 2, 3, 4, 5}
+    for utterance in added:
+        samples = audio.load(utterance.audio_filepath, sample_rate=8000).samples
+        assert len(samples) / 8000 == utterance.duration
+        assert np.abs(samples).max() > 0
+    heard = {(u.speaker, word) for u in strings for word in u.text.split()}
+    assert {(u.speaker, word) for u in added for word in u.text.split()} <= heard
+    before = {path: path.read_bytes() for path in (tmp_path / "official" / "interludes").iterdir()}
+    prepare(tmp_path, archive=tones, joined=True, interludes=30)
+    assert before == {path: path.read_bytes() for path in (tmp_path / "official" / "interludes").iterdir()}
+
+
+def test_further_digits_come_to_train_alone(tmp_path, tones):
+    prepare = load_prepare("fsdd")
+    prepare(tmp_path / "a", archive=tones)
+    more = read_manifest(tmp_path / "a" / "official" / "test.jsonl")[:7]
+    write_manifest(tmp_path / "more.jsonl", [replace(u, id=f"an4-{u.id}") for u in more])
+    prepare(tmp_path / "b", archive=tones, speaker="theo", voices=str(tmp_path / "more.jsonl"))
+    splits = {s: read_manifest(tmp_path / "b" / "theo" / f"{s}.jsonl") for s in ("train", "dev", "test")}
+    assert {s: sum(u.id.startswith("an4-") for u in us) for s, us in splits.items()} == {
+        "train": 7,
+        "dev": 0,
+        "test": 0,
+    }
+
+
 def test_joined_digits_of_the_corpus_are_those_of_the_readme(tmp_path, archive):
     load_prepare("fsdd")(tmp_path, archive=archive("free-spoken-digit-dataset-1.0.10.tar.gz"), joined=True)
     folder = tmp_path / "official" / "joined"
@@ -282,6 +317,8 @@ def test_joined_digits_of_the_corpus_are_those_of_the_readme(tmp_path, archive):
     ("recipe", "options", "error", "message"),
     [
         ("fsdd", {"synthetic": -1}, ConfigError, "synthetic=-1: give 0 or more"),
+        ("fsdd", {"interludes": -1}, ConfigError, "interludes=-1: give 0 or more"),
+        ("fsdd", {"interludes": 9}, ConfigError, "interludes=9: belong to joined strings"),
         ("fsdd", {"speaker": "nobody"}, ConfigError, "speaker: 'nobody' is none of official, george"),
         ("an4", {"kind": "video"}, ConfigError, "kind: 'video' is neither"),
         ("an4", {"archive": Path("none.tar.gz")}, DataError, "none.tar.gz: no such archive"),
