@@ -35,9 +35,8 @@ from asr.types import Utterance
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SAMPLE_RATE = 8000
 # Seconds of sound kept on either side of a word as the model marks it, at most half of what parts it from the
-# next: with these, a model that has heard nothing of AN4 recognises most of the words. What is then shorter
-# than the third is left out.
-BEFORE, AFTER, SHORTEST = 0.04, 0.06, 0.2
+# next; a word that is then shorter than the third is left out.
+BEFORE, AFTER, SHORTEST = 0.25, 0.3, 0.2
 # Words that the model is less sure of are left out.
 CONFIDENCE = 0.5
 
