@@ -107,7 +107,7 @@ class LiveTranscriber:
         self.streams = not reason
         self._engine: _Engine = _Windows(recognizer) if reason else _Stream(recognizer)
         self.delay = self._engine.delay + (0.0 if self.sample_rate == recognizer.sample_rate else 0.1)
-        promise = f"words are final within {self.delay:.1f} s after they were spoken"
+        promise = f"words are final within {self.delay:.1f} s of where it has them end"
         if reason:
             self.description = f"{reason}: it runs in windows, {promise}"
         elif self.delay == math.inf:
