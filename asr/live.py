@@ -30,9 +30,10 @@ from asr.vad import DETECTORS, FRAME, best_vad
 
 BLOCK_SECONDS = 0.1
 """How much is computed at a time."""
-QUIET_SECONDS, BLANK_SECONDS = 0.3, 0.3
+QUIET_SECONDS, BLANK_SECONDS = 0.5, 0.3
 """A word is over after so long without speech, as the voice-activity detector hears it, and so long without a
-token. 0.2 s each part words in up to 6 more of 60 strings of joined digits (FSDD, dev; three models)."""
+token. 0.3 s without speech part a word in 2 of 150 strings of joined digits (FSDD, dev, a model with a delay
+penalty), 0.2 s each in up to 6 more of 60 (three models)."""
 STEP_SECONDS, RIGHT_SECONDS, LEFT_SECONDS = 0.5, 1.0, 4.0
 """A window is recognised again every so often; its words are final when so much has followed them; and so
 much of what precedes stays in it."""
