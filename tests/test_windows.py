@@ -178,6 +178,14 @@ def test_words_that_the_detector_misses_before_another_are_found_where_no_longer
     assert first.end <= second.start == pytest.approx(3.9, abs=0.02)
 
 
+def test_a_sound_beside_what_the_detector_heard_leaves_a_window(detector):
+    samples = sound((5, QUIET), (0.5, 2 * QUIET), (0.5, QUIET), (0.25, LOUD), (3, QUIET))
+    detector((5, 5.5, 0.9))
+    for pad in (0, 100, 400):
+        (window,) = cut(samples, speech_pad_ms=pad, max_speech_duration_s=8.0)
+        assert window.duration > 0.1
+
+
 def test_unlikely_speech_is_heard_where_likely_speech_is_near(detector):
     samples = np.full(256 * 960, 1e-3, np.float32)
     detector((2, 3, 0.3), (3.3, 3.5, 0.6), (7, 8, 0.3))

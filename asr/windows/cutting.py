@@ -270,6 +270,8 @@ class _Cutter:
                 ends = self._quietest(voice[1], last)
                 if ends == last:
                     ends = self._quietest(last, end)
+            if ends <= begins:  # what is loud is not what the detector heard
+                begins, ends = min(begins, voice[0]), max(ends, voice[1])
             if ends_clean:
                 end = min(ends, end)
             if not continues:
@@ -293,7 +295,7 @@ class _Cutter:
 
     def _forget(self) -> None:
         """Drop what no window can need any more."""
-        starts = [self._frame(self._num_frames) - self._farthest]
+        starts = [self._frame(self._num_frames) - self._farthest - 2 * self._reach]
         if self._start is not None:
             starts.append(self._start - max(self._context, self._farthest))
         if self._closed is not None:
