@@ -96,8 +96,8 @@ class SileroVad(_Framed):
     def __init__(self, sample_rate: int) -> None:
         super().__init__(sample_rate, self.RATE)
         self._network = _silero_network()
-        # Samples that the next frames need: each comes with the end of the one before, in the first
-        # phase three quarters of a frame earlier.
+        # Samples that the next frames need: each comes with the end of the one before, and begins earlier in
+        # all phases but the last.
         self._context, self._hop = self.frame_length // 8, self.frame_length // self.PHASES
         self._past = np.zeros(self._context + self.frame_length - self._hop, np.float32)
         # In each phase, of three LSTMs, the first begun with the recording, and the frames since the youngest

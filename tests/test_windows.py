@@ -178,6 +178,44 @@ def test_words_that_the_detector_misses_before_another_are_found_where_no_longer
     assert first.end <= second.start == pytest.approx(3.9, abs=0.02)
 
 
+def test_speech_hardly_louder_than_the_background_begins_at_a_quiet_moment_near_it(detector):
+    detector((6, 7, 0.9))
+    noise = sound((5.7, 0.01), (0.2, 0.005), (1.1, 0.1), (3, 0.01))
+    (window,) = cut(noise, speech_pad_ms=100, max_speech_duration_s=8.0)
+    assert window.start == pytest.approx(5.8, abs=0.1)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.01])
+def test_a_loud_sound_before_soft_speech_does_not_take_its_place(detector, level):
+    detector((6, 7, 0.9))
+    samples = sound((4, QUIET), (0.4, level), (1.6, QUIET), (1.0, 3 * QUIET), (3, QUIET))
+    (window,) = cut(samples, speech_pad_ms=100, max_speech_duration_s=8.0)
+    assert 5 < window.start < 6
+    assert window.end > 7
+
+
+@pytest.mark.parametrize("pause", [0.12, 0.25, 0.5])
+def test_missed_words_right_behind_a_window_come_with_the_next(detector, pause):
+    parts = [(2, QUIET), (1, LOUD), (pause, QUIET), (0.7, LOUD), (0.2, QUIET), (0.7, LOUD)]
+    samples = sound(*parts, (0.2, QUIET), (0.7, LOUD), (3, QUIET))
+    detector((2, 3, 0.9), (4.9 + pause, 5.5 + pause, 0.9))
+    first, second = cut(samples, speech_pad_ms=100, max_speech_duration_s=8.0)
+    assert second.start >= first.end
+    assert first.end >= 3 + pause or second.start <= 3 + pause
+
+
+@pytest.mark.parametrize("block", [8000, 777])
+def test_what_is_looked_back_for_is_kept(detector, block, monkeypatch):
+    samples = sound((3, QUIET), (2.4, LOUD / 2), (0.6, QUIET), (1, LOUD), (3, QUIET))
+    options = {"speech_pad_ms": 100, "max_speech_duration_s": 8.0, "min_silence_duration_ms": 300}
+    detector((5.2, 5.4, 0.25), (6, 7, 0.9))
+    (whole,) = cut(samples, **options)
+    monkeypatch.setattr("asr.audio.stream._BLOCK", block)
+    (window,) = cut(samples, **options)
+    assert window.start == whole.start == pytest.approx(2.9, abs=0.02)
+    assert np.array_equal(window.samples, whole.samples)
+
+
 def test_a_sound_beside_what_the_detector_heard_leaves_a_window(detector):
     samples = sound((5, QUIET), (0.5, 2 * QUIET), (0.5, QUIET), (0.25, LOUD), (3, QUIET))
     detector((5, 5.5, 0.9))

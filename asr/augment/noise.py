@@ -97,8 +97,9 @@ def colored_noise(num_samples: int, sample_rate: int, color: str, rng: np.random
 def notes(num_samples: int, sample_rate: int, rng: np.random.Generator) -> Tensor:
     """Return what a model should hear no words in though it has pitch and overtones, float32 (N,).
 
-    One to three voices, each of one timbre (overtones up to the eighth, falling by 3 to 15 dB an octave, and
-    by 9 to 87 dB a second), play notes of 0.1 to 1 s between 65 and 1,050 Hz, with rests between some.
+    One to three voices, each of one timbre (up to seven harmonics, falling by 3 to 15 dB an octave, and
+    by 9 to 87 dB a second), play notes of 0.1 to 1 s between 65 and 1,050 Hz, with rests between some,
+    at times nothing but rests.
     """
     sound = np.zeros(num_samples)
     for _ in range(rng.integers(1, 4)):

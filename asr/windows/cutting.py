@@ -247,7 +247,6 @@ class _Cutter:
         spoken = [frame for frame in frames if self._speech[frame - self._first_frame]]
         if spoken:
             voice = max(self._frame(spoken[0]), start), min(self._frame(spoken[-1] + 1), end)
-            begins, ends = start, end
             earliest = first
             if not continues:
                 earliest = min(max(voice[0] - self._farthest, end - self._max, self._last_end), start)
@@ -257,26 +256,27 @@ class _Cutter:
                 start - earliest,
                 self._reach,
             )
-            if loud is not None:
-                begins, ends = earliest + loud[0] - self._pad, earliest + loud[1] + self._pad
+            if loud is not None and (earliest + loud[0] >= voice[1] or earliest + loud[1] <= voice[0]):
+                loud = None  # another sound
             # Where loudness does not tell, the speech is taken to begin and to end at a quiet moment.
-            if begins <= earliest:
-                earliest = max(voice[0] - self._reach, start)
-                begins = self._quietest(earliest, voice[0])
-                if begins == earliest:
+            if loud is not None and loud[0] > self._count(0.01):
+                begins = max(earliest + loud[0] - self._pad, earliest)
+            else:
+                quiet_from = max(voice[0] - self._reach, start)
+                begins = self._quietest(quiet_from, voice[0])
+                if begins == quiet_from:
                     begins = self._quietest(start, begins)
+            ends = end if loud is None else earliest + loud[1] + self._pad
             if ends >= end:
                 last = min(voice[1] + self._reach, end)
                 ends = self._quietest(voice[1], last)
                 if ends == last:
                     ends = self._quietest(last, end)
-            if ends <= begins:  # what is loud is not what the detector heard
-                begins, ends = min(begins, voice[0]), max(ends, voice[1])
             if ends_clean:
                 end = min(ends, end)
             if not continues:
                 start = first = begins
-        self._last_end = end
+        self._last_end = max(self._last_end, end)
         samples = self._samples[first - self._offset : end - self._offset]
         return Window(
             samples.copy(),

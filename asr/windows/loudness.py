@@ -38,7 +38,7 @@ def quietest(samples: np.ndarray, first: int, last: int, sample_rate: int) -> in
 def loud_part(samples: np.ndarray, sample_rate: int, first: int, pause: int) -> tuple[int, int] | None:
     """Return where what is louder than the background begins and ends.
 
-    None where speech does not stand out from the background.
+    None where speech does not stand out from the background. Both are taken from position `first` on.
 
     Parameters
     ----------
@@ -51,15 +51,15 @@ def loud_part(samples: np.ndarray, sample_rate: int, first: int, pause: int) -> 
         Samples.
     """
     size = max(round(0.01 * sample_rate), 1)
-    power = _power(samples, size)
+    power = _power(samples[first:], size)
     if len(power) <= 3 * size:
         return None
-    background = _power(samples, 3 * size).min()
+    background = _power(samples[first:], 3 * size).min()
     if power.max() < _OUTSTANDING * background or not power.max():
         return None
     # In steps of 3 dB: what is a little different at the ends of the samples changes nothing.
     threshold = 2.0 ** round(math.log2(max(_LOUD * background, _AUDIBLE * power.max())))
-    loud = np.flatnonzero(power > threshold) + size // 2
+    loud = np.flatnonzero(_power(samples, size) > threshold) + size // 2
     pauses = np.flatnonzero((np.diff(loud) > pause) & (loud[:-1] < first))
     if len(pauses):
         loud = loud[pauses[-1] + 1 :]
