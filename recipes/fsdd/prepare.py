@@ -166,7 +166,6 @@ def _speak(folder: Path, count: int, progress: Callable[[int, int], object]) -> 
     """Return utterances of one digit each in espeak-ng's voices, their files made where there are none."""
     if not count:
         return []
-    folder.mkdir(parents=True, exist_ok=True)
     variants = [v for group in espeak.VARIANTS.values() for v in group if v not in UNLIKE_PEOPLE]
     utterances = []
     with espeak.open_espeak([*espeak.ACCENTS, *FOREIGN]) as voices:
@@ -277,7 +276,6 @@ def _join(
 
 def _write_interludes(folder: Path, recordings: Sequence[Utterance], count: int) -> list[Utterance]:
     """Write strings with noise or notes in some pauses; return them. The same on every run."""
-    folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(5)
     kinds = (*get_args(Color), "notes", "notes")  # as many notes as noise
     by_speaker: dict[str, list[Utterance]] = {}
@@ -322,8 +320,14 @@ def _write_interludes(folder: Path, recordings: Sequence[Utterance], count: int)
 def _save(path: Path, samples: np.ndarray) -> None:
     """Write a file so that it is whole whenever it is there."""
     temporary = path.with_name(f".{path.name}")
-    audio.save(temporary, samples, SAMPLE_RATE)
-    os.replace(temporary, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        audio.save(temporary, samples, SAMPLE_RATE)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(
+            f"{path.parent}: cannot be written ({error.strerror}); choose a folder that you can write to"
+        ) from error
 
 
 def _read(path: str) -> tuple[np.ndarray, int, int]:

@@ -117,7 +117,7 @@ def cut(run: Path, output_dir: Path) -> list[Utterance]:
                 rng = np.random.default_rng([7, len(rows)])
                 samples = _sound(utterance, start, end, vocoder, rng)
                 path = output_dir / f"{utterance.id}-{number}.wav"
-                audio.save(path, 0.3 * samples / np.abs(samples).max(), SAMPLE_RATE)
+                audio.save(path, 0.3 * samples / max(np.abs(samples).max(), 1e-9), SAMPLE_RATE)
                 rows.append(
                     Utterance(
                         id=f"an4-{path.stem}",
