@@ -145,6 +145,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--minutes", type=float, nargs="+", default=[20.0], metavar="M")
     parser.add_argument("--gaps", type=float, nargs=2, default=(0.6, 2.5), metavar="S")
     parser.add_argument("--noise", type=float, default=0.02, metavar="SHARE")
+    parser.add_argument("--floor", type=float, default=1e-4, help="level of the silences (full scale: 1)")
     parser.add_argument("--shift", type=float, nargs="*", default=[], metavar="S")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--options", type=shlex.split, default=[], help="of asr transcribe, in quotes")
@@ -250,7 +251,13 @@ def _write(
 
     said = []
     pieces = long_recording(
-        utterances, sample_rate, seconds, gaps=tuple(args.gaps), noise=args.noise, seed=args.seed
+        utterances,
+        sample_rate,
+        seconds,
+        gaps=tuple(args.gaps),
+        noise=args.noise,
+        floor=args.floor,
+        seed=args.seed,
     )
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
