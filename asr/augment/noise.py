@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
@@ -81,8 +80,9 @@ class AddNoise:
 
 def generated_noise(num_samples: int, sample_rate: int, color: str, rng: np.random.Generator) -> Tensor:
     """Return noise of one of the colors, float32 (N,); see `colored_noise` and `notes`."""
-    make = notes if color == "notes" else partial(colored_noise, color=color)
-    return make(num_samples, sample_rate, rng=rng)
+    if color == "notes":
+        return notes(num_samples, sample_rate, rng)
+    return colored_noise(num_samples, sample_rate, color, rng)
 
 
 def colored_noise(num_samples: int, sample_rate: int, color: str, rng: np.random.Generator) -> Tensor:

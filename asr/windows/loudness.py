@@ -38,7 +38,7 @@ def quietest(samples: np.ndarray, first: int, last: int, sample_rate: int) -> in
 def loud_part(samples: np.ndarray, sample_rate: int, first: int, pause: int) -> tuple[int, int] | None:
     """Return where what is louder than the background begins and ends.
 
-    None where speech does not stand out from the background. Both are taken from position `first` on.
+    None where speech does not stand out from the background; how loud both are is taken from `first` on.
 
     Parameters
     ----------

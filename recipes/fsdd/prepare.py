@@ -240,10 +240,7 @@ def _join(
     A string has 3 to 6 digits of one speaker, drawn with replacement, 0.1 to 0.4 s before the first and 0.05
     to 0.5 s after each.
     """
-    by_speaker: dict[str, list[Utterance]] = {}
-    for recording in recordings:
-        assert recording.speaker is not None
-        by_speaker.setdefault(recording.speaker, []).append(recording)
+    by_speaker = _by_speaker(recordings)
     read = cache(_read)  # each recording is drawn several times
 
     def pause(shortest: float, longest: float) -> np.ndarray:
@@ -274,13 +271,18 @@ def _join(
         yield np.concatenate(parts), string
 
 
+def _by_speaker(recordings: Sequence[Utterance]) -> dict[str, list[Utterance]]:
+    found: dict[str, list[Utterance]] = {}
+    for recording in recordings:
+        found.setdefault(str(recording.speaker), []).append(recording)
+    return found
+
+
 def _write_interludes(folder: Path, recordings: Sequence[Utterance], count: int) -> list[Utterance]:
     """Write strings with noise or notes in some pauses; return them. The same on every run."""
     rng = np.random.default_rng(5)
     kinds = (*get_args(Color), "notes", "notes")  # as many notes as noise
-    by_speaker: dict[str, list[Utterance]] = {}
-    for recording in recordings:
-        by_speaker.setdefault(str(recording.speaker), []).append(recording)
+    by_speaker = _by_speaker(recordings)
     read = cache(_read)
 
     def pause(floor: float) -> Iterator[np.ndarray]:

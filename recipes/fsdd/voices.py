@@ -17,6 +17,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
+import librosa
 import numpy as np
 import yaml
 
@@ -58,6 +59,7 @@ class Vocoder:
         self._centers = front_end.centers.numpy()
         self._hop = SAMPLE_RATE * front_end.hop_length // front_end.sample_rate
         self._hz = np.fft.rfftfreq(self.SIZE, 1 / SAMPLE_RATE)
+        self._mels, self._center_mels = (librosa.hz_to_mel(hz, htk=True) for hz in (self._hz, self._centers))
         turn = np.exp(-2j * np.pi * self._hz / front_end.sample_rate)
         self._emphasis = np.log(np.maximum(np.abs(1 - front_end.preemphasis * turn) ** 2, 1e-3))
         self._window = np.hanning(self.SIZE + 1)[:-1]
@@ -65,7 +67,7 @@ class Vocoder:
     def __call__(self, cepstra: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Map cepstra (T, 13) to samples, float32 (N,), in one of many pitches."""
         energies = cepstra @ self._to_energies  # natural logarithms of power
-        envelope = np.stack([np.interp(_mel(self._hz), _mel(self._centers), frame) for frame in energies])
+        envelope = np.stack([np.interp(self._mels, self._center_mels, frame) for frame in energies])
         envelope[:, self._hz < 90] -= 6.0
         gain = np.exp((envelope - self._emphasis) / 2) / INT16_SCALE
         low, high = (self._centers > 200) & (self._centers < 1000), self._centers > 3000
@@ -83,10 +85,6 @@ class Vocoder:
             samples[part] += np.fft.irfft(spectrum) * self._window
             weight[part] += self._window**2
         return (samples / np.maximum(weight, 0.1)).astype(np.float32)
-
-
-def _mel(hz: np.ndarray) -> np.ndarray:
-    return 2595 * np.log10(1 + hz / 700)
 
 
 def _pulses(num_samples: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Digits cut out of AN4: sound made of cepstra, and where it is cut."""
 
 import importlib.util
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,6 @@ def voices():
 
 
 def test_vocoded_speech_has_the_spectrum_of_the_speech(voices, archive, tmp_path):
-    import tarfile
-
     with tarfile.open(archive("an4_wav_sample.tar.gz")) as tar:
         tar.extractall(tmp_path, filter="data")
     paths = sorted((tmp_path / "an4_wav_sample").rglob("*.wav"))[:10]
@@ -61,7 +60,7 @@ def test_a_pitch_differs_from_the_next(voices):
 
 
 @pytest.mark.slow
-def test_digits_are_cut_where_a_model_of_the_corpus_hears_them(voices, tmp_path, capsys):
+def test_digits_are_cut_where_a_model_of_the_corpus_hears_them(voices, tmp_path):
     run = tmp_path / "run"
     settings = [f"data.dir={tmp_path / 'data'}", f"output_dir={run}"]
     assert main(["run", "recipes/digits/blstm.yaml", *settings]) == 0

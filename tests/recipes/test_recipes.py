@@ -282,6 +282,10 @@ def test_interludes_are_sounds_in_the_pauses_of_further_strings(tmp_path, tones)
         samples = audio.load(utterance.audio_filepath, sample_rate=8000).samples
         assert len(samples) / 8000 == utterance.duration
         assert np.abs(samples).max() > 0
+    # Of noise and notes up to 2.5 s beside silences of up to 0.6 s and digits as long as `tones` makes them.
+    longest = max(audio.info(path).duration for path in (tmp_path).rglob("recordings/*.wav"))
+    words = [len(u.text.split()) for u in added]
+    assert sum(u.duration > n * longest + (n + 1) * 0.6 for u, n in zip(added, words, strict=True)) >= 3
     heard = {(u.speaker, word) for u in strings for word in u.text.split()}
     assert {(u.speaker, word) for u in added for word in u.text.split()} <= heard
     before = {path: path.read_bytes() for path in (tmp_path / "official" / "interludes").iterdir()}
