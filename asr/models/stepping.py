@@ -154,7 +154,7 @@ class _Lstm(Cell):
         q = gates.new_empty(D, B + N, H)
         torch.mul(first[1], 2, out=q[:, :B])
         unprojected = hidden.new_empty(D, N, H) if w.hr is not None else hidden[:, B:]
-        recurrent = Product(w.hh.mT, B)
+        recurrent = Product(w.hh.mT, B, gates.dtype)
         project = None if w.hr is None else w.hr.mT
         scratch = gates.new_empty(D, B, H)
         minus_one, minus_two = gates.new_tensor(-1.0), gates.new_tensor(-2.0)
@@ -187,9 +187,9 @@ class _Lstm(Cell):
         gates, w, packing = run.gates, run.w, run.packing
         B, G = len(packing.lengths), gates.shape[2]
         H, q = G // 4, run.kept[0]
-        back = StepsBack(d_hidden, w.hh, packing, width=G)
+        back = StepsBack(d_hidden, w.hh, packing, num_gates=4)
         carry = d_last[0] / 2  # the gradient of q that comes from the step after
-        unproject = None if w.hr is None else Product(w.hr, B)
+        unproject = None if w.hr is None else Product(w.hr, B, gates.dtype)
         forget = steps(gates[:, :, H : 2 * H], packing)
         for block in back.blocks():
             i, _, s, o = gates[:, block.rows].split(H, dim=2)
@@ -206,7 +206,7 @@ class _Lstm(Cell):
                 d_h = back.d_hidden[t] if unproject is None else unproject(back.d_hidden[t].to(w.hh.dtype))
                 d_q = carry[:, : d_h.shape[1]]
                 d_q.addcmul_(d_h, to_q[t - block.times.start])
-                d = back.at[t].unflatten(2, (4, H))
+                d = back.at[t]
                 torch.mul(to_gates[:, :, :3], d_q.unsqueeze(2), out=d[:, :, :3])
                 torch.mul(to_gates[:, :, 3], d_h, out=d[:, :, 3])
                 d_q.mul_(forget[t])
@@ -232,14 +232,13 @@ class _Gru(Cell):
         gates, hidden, w, packing = run.gates, run.hidden, run.w, run.packing
         D, N, G = gates.shape
         B, H = len(packing.lengths), G // 3
-        recurrent = Product(w.hh.mT, B)
+        recurrent = Product(w.hh.mT, B, gates.dtype)
         assert w.bias_hh is not None
         bias = w.bias_hh.unsqueeze(1)
         products = gates.new_empty(D, N, H)  # of the candidate with the state
         scratch = gates.new_empty(D, B, H)
         minus_one = gates.new_tensor(-1.0)
-        same_type = hidden.dtype == gates.dtype
-        h = first[0]
+        state = None if hidden.dtype == gates.dtype else first[0].clone()  # stays in full precision
         for s, reset_update, reset, update, product, h_before, h_t in zip(
             steps(gates[:, :, :H], packing),
             steps(gates[:, :, H:], packing),
@@ -251,16 +250,16 @@ class _Gru(Cell):
             strict=True,
         ):
             n = s.shape[1]
-            all_products = recurrent(h_before)
-            reset_update.add_(all_products[:, :, : 2 * H]).sigmoid_()
-            torch.add(all_products[:, :, 2 * H :], bias, out=product)
+            of_reset_update, of_candidate = recurrent(h_before).split((2 * H, H), dim=2)
+            reset_update.add_(of_reset_update).sigmoid_()
+            torch.add(of_candidate, bias, out=product)
             s.addcmul_(reset, product).sigmoid_()
             candidate = torch.add(minus_one, s, alpha=2, out=scratch[:, :n])
-            if same_type:
+            if state is None:
                 torch.lerp(candidate, h_before, update, out=h_t)
-            else:  # the state itself stays in full precision
-                h = torch.lerp(candidate, h[:, :n], update)
-                h_t.copy_(h)
+            else:
+                h = state[:, :n]
+                h_t.copy_(torch.lerp(candidate, h, update, out=h))
         run.kept = (products,)
 
     def backward(
@@ -270,7 +269,7 @@ class _Gru(Cell):
         H, products = gates.shape[2] // 3, run.kept[0]
         # candidate, reset, update, candidate's product: the first three are the gradients of the products
         # with the input, the last three of those with the state
-        back = StepsBack(d_hidden, w.hh, packing, width=4 * H, products_from=H)
+        back = StepsBack(d_hidden, w.hh, packing, num_gates=4, products_from=1)
         update_t = steps(gates[:, :, 2 * H :], packing)
         for block in back.blocks():
             s, reset, update = gates[:, block.rows].split(H, dim=2)
@@ -283,9 +282,8 @@ class _Gru(Cell):
             )
             torch.mul(to_candidate, reset, out=to_product)
             for t, to_all in block.latest_first(factors):
-                d_h = back.d_hidden[t]
-                torch.mul(to_all, d_h.unsqueeze(2), out=back.at[t].unflatten(2, (4, H)))
-                back.d_before[t].addcmul_(d_h, update_t[t])
+                torch.mul(to_all, back.d_each[t], out=back.at[t])
+                back.d_before[t].addcmul_(back.d_hidden[t], update_t[t])
                 back.carry(t)
         return back.gradient[:, :, : 3 * H], back.gradient[:, :, H:], [], None
 
@@ -298,35 +296,33 @@ class _LiGru(Cell):
     def forward(self, run: Pass, first: Sequence[Tensor]) -> None:
         gates, hidden, w, packing = run.gates, run.hidden, run.w, run.packing
         B, H = len(packing.lengths), gates.shape[2] // 2
-        recurrent = Product(w.hh.mT, B)
-        same_type = hidden.dtype == gates.dtype
-        h = first[0]
+        recurrent = Product(w.hh.mT, B, gates.dtype)
+        state = None if hidden.dtype == gates.dtype else first[0].clone()  # stays in full precision
         for gates_t, h_before, h_t in zip(
             steps(gates, packing), before(hidden, packing), steps(hidden[:, B:], packing), strict=True
         ):
             recurrent.add_to(gates_t, h_before)
             update, candidate = gates_t[:, :, :H].sigmoid_(), gates_t[:, :, H:].relu_()
-            if same_type:
+            if state is None:
                 torch.lerp(candidate, h_before, update, out=h_t)
-            else:  # the state itself stays in full precision
-                h = torch.lerp(candidate, h[:, : gates_t.shape[1]], update)
-                h_t.copy_(h)
+            else:
+                h = state[:, : gates_t.shape[1]]
+                h_t.copy_(torch.lerp(candidate, h, update, out=h))
 
     def backward(
         self, run: Pass, d_hidden: Tensor, d_last: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor, list[Tensor], Tensor | None]:
         gates, hidden, w, packing = run.gates, run.hidden, run.w, run.packing
         H = gates.shape[2] // 2
-        back = StepsBack(d_hidden, w.hh, packing, width=2 * H)
+        back = StepsBack(d_hidden, w.hh, packing, num_gates=2)
         update_t = steps(gates[:, :, :H], packing)
         for block in back.blocks():
             update, candidate = gates[:, block.rows].split(H, dim=2)
             to_update = _sigmoid_backward(packing.of_frame_before(hidden, block.rows) - candidate, update)
             factors = torch.stack([to_update, (1 - update) * (candidate > 0)], dim=2)
             for t, to_gates in block.latest_first(factors):
-                d_h = back.d_hidden[t]
-                torch.mul(to_gates, d_h.unsqueeze(2), out=back.at[t].unflatten(2, (2, H)))
-                back.d_before[t].addcmul_(d_h, update_t[t])
+                torch.mul(to_gates, back.d_each[t], out=back.at[t])
+                back.d_before[t].addcmul_(back.d_hidden[t], update_t[t])
                 back.carry(t)
         return back.gradient, back.gradient, [], None
 
@@ -341,7 +337,7 @@ class _Rnn(Cell):
     def forward(self, run: Pass, first: Sequence[Tensor]) -> None:
         gates, hidden, w, packing = run.gates, run.hidden, run.w, run.packing
         B = len(packing.lengths)
-        recurrent = Product(w.hh.mT, B)
+        recurrent = Product(w.hh.mT, B, gates.dtype)
         minus_one = gates.new_tensor(-1.0)
         for a, h_before, h_t in zip(
             steps(gates, packing), before(hidden, packing), steps(hidden[:, B:], packing), strict=True
@@ -356,12 +352,12 @@ class _Rnn(Cell):
         self, run: Pass, d_hidden: Tensor, d_last: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor, list[Tensor], Tensor | None]:
         gates, w, packing = run.gates, run.w, run.packing
-        back = StepsBack(d_hidden, w.hh, packing, width=gates.shape[2])
+        back = StepsBack(d_hidden, w.hh, packing, num_gates=1)
         for block in back.blocks():
             kept_a = gates[:, block.rows]
             factors = (kept_a > 0).to(kept_a.dtype) if self.relu else 2 * kept_a * (1 - kept_a)
-            for t, to_a in block.latest_first(factors):
-                torch.mul(to_a, back.d_hidden[t], out=back.at[t])
+            for t, to_a in block.latest_first(factors.unsqueeze(2)):
+                torch.mul(to_a, back.d_each[t], out=back.at[t])
                 back.carry(t)
         return back.gradient, back.gradient, [], None
 

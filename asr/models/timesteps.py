@@ -30,22 +30,33 @@ def before(x: Tensor, packing: Packing) -> list[Tensor]:
 
 
 class Product:
-    """Products of a state or gradient with weights, in the low type if it is one.
+    """Products of a state or gradient with weights, taken in the weights' type, given in full precision.
 
     They are written to contiguous memory and then added, since PyTorch runs both directions at once, a core
-    each, only if the result is contiguous.
+    each, only if the result is contiguous. A lower type is copied to contiguous memory and converted back
+    here: else PyTorch would make tensors for that at every step, which takes the longer the more memory the
+    process has held before.
     """
 
-    def __init__(self, w: Tensor, rows: int) -> None:
+    def __init__(self, w: Tensor, rows: int, full: torch.dtype) -> None:
         self.w = w.contiguous()  # (D, in, out); a tenth faster than a transposed view
-        self.out = w.new_empty(w.shape[0], rows, w.shape[2])
+        self.full = full
+        self._resize(rows)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return x @ w for x (D, n, in); overwritten by the next call."""
-        D, n, _ = x.shape
-        if self.out.shape[1] != n:
-            self.out = self.w.new_empty(D, n, self.w.shape[2])
-        return torch.bmm(x, self.w, out=self.out)
+        if self.out.shape[1] != x.shape[1]:
+            self._resize(x.shape[1])
+        if self.out is self.low:
+            return torch.bmm(x, self.w, out=self.out)
+        torch.bmm(self.x.copy_(x), self.w, out=self.low)
+        return self.out.copy_(self.low)
+
+    def _resize(self, rows: int) -> None:
+        D, size, size_out = self.w.shape
+        self.x = self.w.new_empty(D, rows, size)
+        self.low = self.w.new_empty(D, rows, size_out)
+        self.out = self.low if self.full == self.w.dtype else self.low.to(self.full)
 
     def add_to(self, target: Tensor, x: Tensor) -> None:
         """Add x @ w to `target` (D, n, out)."""
@@ -72,7 +83,7 @@ class Block:
 class StepsBack:
     """The way back through time, as far as it is the same for every cell.
 
-    At each time, latest first, a cell writes its gradient to `at[t]`, adds to `d_before[t]` what does not go
+    At each time, latest first, a cell writes its gradients to `at[t]`, adds to `d_before[t]` what does not go
     through the weights of the state, and calls `carry(t)`.
 
     Parameters
@@ -81,36 +92,41 @@ class StepsBack:
         Gradient of the states; becomes complete.
     w_hh : Tensor, low type, (D, G, P)
         Weights of the state.
-    width : int
-        Values of a row's gradient.
+    num_gates : int
+        Gradients of H values that a row has.
     products_from : int
         From which of them on they are the gradient of the products with the state.
 
     Attributes
     ----------
-    gradient : Tensor, low type, (D, N, width)
+    gradient : Tensor, low type, (D, N, num_gates H)
         What comes out.
-    at : sequence of Tensor, (D, n, width)
-        Where to compute the gradient of each time, in full precision.
+    at : sequence of Tensor, (D, n, num_gates, H)
+        Where to compute the gradients of each time, in full precision.
     d_hidden, d_before : sequence of Tensor, (D, n, P)
         Gradients of the states of each time, and of the time before.
+    d_each : sequence of Tensor, (D, n, 1, P)
+        `d_hidden` beside every gate.
     """
 
     def __init__(
-        self, d_hidden: Tensor, w_hh: Tensor, packing: Packing, *, width: int, products_from: int = 0
+        self, d_hidden: Tensor, w_hh: Tensor, packing: Packing, *, num_gates: int, products_from: int = 0
     ) -> None:
         D, B, N = len(d_hidden), len(packing.lengths), d_hidden.shape[1] - len(packing.lengths)
+        H = w_hh.shape[1] // (num_gates - products_from)
         self.packing = packing
-        self.gradient = w_hh.new_empty(D, N, width)
-        self._low = self.at = steps(self.gradient, packing)
+        gradients = w_hh.new_empty(D, N, num_gates, H)
+        self.gradient = gradients.flatten(2)
+        self._low = self.at = steps(gradients, packing)
         if w_hh.dtype != d_hidden.dtype:
             # One piece of memory for all times: writing the low type by `out=` would have PyTorch make and
             # copy a temporary tensor every time.
-            scratch = d_hidden.new_empty(D, B, width)
+            scratch = d_hidden.new_empty(D, B, num_gates, H)
             self.at = tuple(scratch[:, : step.shape[1]] for step in self._low)
-        self._products = steps(self.gradient[:, :, products_from:], packing)
-        self._recurrent = Product(w_hh, B)
+        self._products = steps(self.gradient[:, :, products_from * H :], packing)
+        self._recurrent = Product(w_hh, B, d_hidden.dtype)
         self.d_hidden = steps(d_hidden[:, B:], packing)
+        self.d_each = steps(d_hidden[:, B:].unsqueeze(2), packing)
         self.d_before = before(d_hidden, packing)
 
     def blocks(self) -> Iterator[Block]:
