@@ -117,24 +117,5 @@ def notes(num_samples: int, sample_rate: int, rng: np.random.Generator) -> Tenso
     return torch.from_numpy(sound.astype(np.float32))
 
 
-def pause(sample_rate: int, floor: float, rng: np.random.Generator) -> np.ndarray:
-    """Return a pause of a recording that holds more than speech, float32 (N,), at times nothing.
-
-    Two of five have 0.3 to 2.5 s of noise or notes, at -50 to -14 dB; four of five 0.05 to 0.6 s of silence,
-    which is noise of the standard deviation `floor`. Full scale is 1.
-    """
-    parts = [np.zeros(0, np.float32)]
-    if rng.random() < 0.4:
-        num_samples = int(rng.uniform(0.3, 2.5) * sample_rate)
-        kinds = (*get_args(Color), "notes", "notes")  # as many notes as noise
-        sound = generated_noise(num_samples, sample_rate, str(rng.choice(kinds)), rng).numpy()
-        level = 10 ** (rng.uniform(-50, -14) / 20)
-        parts.append(np.clip(level * sound / max(float(np.sqrt(np.mean(sound**2))), 1e-6), -1, 1))
-    if rng.random() < 0.8:
-        quiet = rng.standard_normal(int(rng.uniform(0.05, 0.6) * sample_rate))
-        parts.append((floor * quiet).astype(np.float32))
-    return np.concatenate(parts)
-
-
 def _power(samples: Tensor) -> float:
     return float(samples.square().mean())

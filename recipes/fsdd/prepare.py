@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
 from asr import audio
-from asr.augment.noise import pause
+from asr.augment.noise import Color, generated_noise
 from asr.data import espeak
 from asr.data.archives import unpacked_archive
 from asr.data.manifest import read_manifest, write_manifest
@@ -242,14 +243,14 @@ def _join(
     by_speaker = _by_speaker(recordings)
     read = cache(_read)  # each recording is drawn several times
 
-    def silence(shortest: float, longest: float) -> np.ndarray:
+    def pause(shortest: float, longest: float) -> np.ndarray:
         num_samples = int(rng.uniform(shortest, longest) * SAMPLE_RATE)
         return (PAUSE_NOISE * rng.standard_normal(num_samples)).astype(np.float32)
 
     for _ in range(count):
         speaker = str(rng.choice(sorted(by_speaker)))
         num_words = int(rng.integers(3, 7))
-        parts = [silence(0.1, 0.4)]
+        parts = [pause(0.1, 0.4)]
         position = len(parts[0])
         words = []
         for _ in range(num_words):
@@ -257,7 +258,7 @@ def _join(
             samples, start, end = read(recording.audio_filepath)
             times = {"start": (position + start) / SAMPLE_RATE, "end": (position + end) / SAMPLE_RATE}
             words.append({"word": recording.text, **times})
-            parts += [samples, silence(0.05, 0.5)]
+            parts += [samples, pause(0.05, 0.5)]
             position += len(parts[-2]) + len(parts[-1])
         string = Utterance(
             id="",
@@ -280,17 +281,29 @@ def _by_speaker(recordings: Sequence[Utterance]) -> dict[str, list[Utterance]]:
 def _write_interludes(folder: Path, recordings: Sequence[Utterance], count: int) -> list[Utterance]:
     """Write strings with noise or notes in some pauses; return them. The same on every run."""
     rng = np.random.default_rng(5)
+    kinds = (*get_args(Color), "notes", "notes")  # as many notes as noise
     by_speaker = _by_speaker(recordings)
     read = cache(_read)
+
+    def pause(floor: float) -> Iterator[np.ndarray]:
+        if rng.random() < 0.4:
+            num_samples = int(rng.uniform(0.3, 2.5) * SAMPLE_RATE)
+            sound = generated_noise(num_samples, SAMPLE_RATE, str(rng.choice(kinds)), rng).numpy()
+            level = 10 ** (rng.uniform(-50, -14) / 20)
+            yield np.clip(level * sound / max(float(np.sqrt(np.mean(sound**2))), 1e-6), -1, 1)
+        if rng.random() < 0.8:
+            quiet = rng.standard_normal(int(rng.uniform(0.05, 0.6) * SAMPLE_RATE))
+            yield (floor * quiet).astype(np.float32)
+
     strings = []
     for number in range(count):
         speaker = str(rng.choice(sorted(by_speaker)))
         floor = 10 ** rng.uniform(-4.5, -3)  # of silence, which is quieter in one recording than in another
-        parts, words = [pause(SAMPLE_RATE, floor, rng)], []
+        parts, words = [*pause(floor)], []
         for _ in range(int(rng.integers(1, 6))):
             recording = by_speaker[speaker][int(rng.integers(len(by_speaker[speaker])))]
             words.append(str(recording.text))
-            parts += [read(recording.audio_filepath)[0], pause(SAMPLE_RATE, floor, rng)]
+            parts += [read(recording.audio_filepath)[0], *pause(floor)]
         samples, path = np.concatenate(parts), folder / f"{number:05d}.wav"
         _save(path, samples)
         strings.append(

@@ -7,7 +7,7 @@ from scipy import signal
 
 from asr import audio
 from asr.augment import AddNoise, BandLimit, Reverberate, Volume, utterance_rng
-from asr.augment.noise import colored_noise, notes, pause
+from asr.augment.noise import colored_noise, notes
 from asr.augment.room import simulate_room
 from asr.augment.spectrum import convolve, fft_size
 
@@ -63,19 +63,6 @@ def test_notes_are_tones_of_any_length(rate):
         flatness = np.exp(np.log(power + 1e-20).mean()) / power.mean()
         noise = signal.welch(colored_noise(len(x), rate, "pink", rng(3)).numpy(), rate, nperseg=1024)[1]
         assert flatness < 0.1 * np.exp(np.log(noise).mean()) / noise.mean()
-
-
-def test_pauses_hold_silence_and_some_noise_or_notes():
-    draw = rng(0)
-    pauses = [pause(8000, 1e-4, draw) for _ in range(400)]
-    levels = [20 * np.log10(np.sqrt(np.mean(x**2))) for x in pauses if len(x)]
-    assert np.mean([len(x) == 0 for x in pauses]) == pytest.approx(0.6 * 0.2, abs=0.05)
-    silences = [level for level in levels if level < -70]
-    assert np.median(silences) == pytest.approx(-80, abs=0.2)
-    assert len(silences) / 400 == pytest.approx(0.6 * 0.8, abs=0.06)
-    assert -14.5 < max(levels) < -13.5
-    assert all(x.dtype == np.float32 and np.abs(x).max(initial=0) <= 1 for x in pauses)
-    assert max(map(len, pauses)) / 8000 < 3.1
 
 
 @pytest.mark.parametrize(("color", "slope"), [("white", 0.0), ("pink", -3.01), ("brown", -6.02)])

@@ -11,7 +11,6 @@ import pytest
 
 from asr import audio
 from asr.cli.config import load_config, load_prepare, recipe_options
-from asr.data.feature_files import read_features
 from asr.data.manifest import read_manifest, write_manifest
 from asr.errors import ConfigError, DataError
 
@@ -53,7 +52,6 @@ def test_recipe_composes_and_trains_a_step(path, tmp_path, monkeypatch, archive)
         options |= {"num_train": 6, "num_dev": 3, "num_test": 3}
     elif name == "an4":
         archive("an4_feat.tar.gz")
-        options["interludes"] = min(options.get("interludes", 0), 10)
     elif name == "fsdd":
         archive("free-spoken-digit-dataset-1.0.10.tar.gz")
         options |= {key: min(options.get(key, 0), 10) for key in ("synthetic", "interludes")}
@@ -295,39 +293,6 @@ def test_interludes_are_sounds_in_the_pauses_of_further_strings(tmp_path, tones)
     assert before == {path: path.read_bytes() for path in (tmp_path / "official" / "interludes").iterdir()}
 
 
-def test_an4_interludes_are_utterances_of_a_voice_with_pauses(tmp_path, archive):
-    prepare = load_prepare("an4")
-    prepare(tmp_path, archive=archive("an4_feat.tar.gz"), interludes=30)
-    train, found = (read_manifest(tmp_path / f / "train.jsonl") for f in (".", "interludes"))
-    assert found[: len(train)] == train
-    added = found[len(train) :]
-    assert len(added) == 30
-    frames_of: dict[str, list[np.ndarray]] = {}
-    for utterance in train:
-        frames_of.setdefault(utterance.speaker, []).append(read_features(utterance.features_filepath))
-    counts = set()
-    for string in added:
-        frames = read_features(string.features_filepath)
-        assert frames.shape == (round(string.duration * 100), 13)
-        # Whole utterances, but for silence at their ends: the loudest frames of those in it are all there.
-        rows = {row.tobytes() for row in frames}
-        inside = [u[np.argsort(u[:, 0])[-10:]] for u in frames_of[string.speaker]]
-        there = sum(all(row.tobytes() in rows for row in loudest) for loudest in inside)
-        counts.add(there)
-    assert counts == {1, 2, 3}
-    before = {path: path.read_bytes() for path in (tmp_path / "interludes").iterdir()}
-    prepare(tmp_path, archive=archive("an4_feat.tar.gz"), interludes=30)
-    assert before == {path: path.read_bytes() for path in (tmp_path / "interludes").iterdir()}
-
-
-def test_an4_interludes_of_waveforms_are_cepstra_too(tmp_path, archive):
-    sphere = make_sphere_archive(archive("an4_wav_sample.tar.gz"), tmp_path / "made")
-    load_prepare("an4")(tmp_path / "data", archive=sphere, interludes=5)
-    train, found = (read_manifest(tmp_path / "data" / f / "train.jsonl") for f in (".", "interludes"))
-    assert all(u.audio_filepath for u in train)
-    assert [read_features(u.features_filepath).shape[1] for u in found[len(train) :]] == [13] * 5
-
-
 def test_further_digits_come_to_train_alone(tmp_path, tones):
     prepare = load_prepare("fsdd")
     prepare(tmp_path / "a", archive=tones)
@@ -359,7 +324,6 @@ def test_joined_digits_of_the_corpus_are_those_of_the_readme(tmp_path, archive):
         ("fsdd", {"interludes": -1}, ConfigError, "interludes=-1: give 0 or more"),
         ("fsdd", {"interludes": 9}, ConfigError, "interludes=9: belong to joined strings"),
         ("fsdd", {"speaker": "nobody"}, ConfigError, "speaker: 'nobody' is none of official, george"),
-        ("an4", {"interludes": -1}, ConfigError, "interludes=-1: give 0 or more"),
         ("an4", {"kind": "video"}, ConfigError, "kind: 'video' is neither"),
         ("an4", {"archive": Path("none.tar.gz")}, DataError, "none.tar.gz: no such archive"),
     ],
