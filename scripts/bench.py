@@ -9,11 +9,16 @@ import importlib.util
 import sys
 from pathlib import Path
 
+from asr.errors import AsrError
+
 FOLDER = Path(__file__).parent
 
 
 def main() -> int:
-    """Run the benchmark that the command line names: each is a bench_*.py beside this file."""
+    """Run the benchmark that the command line names: each is a bench_*.py beside this file.
+
+    Returns 2 after a mistake in the arguments or the data, else what the benchmark returns.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -27,7 +32,11 @@ def main() -> int:
         spec.loader.exec_module(module)
         module.add_parser(subparsers)
     args = parser.parse_args()
-    return args.run(args)
+    try:
+        return args.run(args)
+    except AsrError as error:
+        print(f"bench.py: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -131,3 +131,11 @@ def test_the_program_measures_a_model(tmp_path, tiny_recognizer):
     assert "utterances, calibrated on test" in result["confidence"]
     # "ten" needs three frames and has two; "six" has letters that the model does not know.
     assert {line.split(":")[0] for line in result["left_out"]} == {"c", "d"}
+
+
+def test_a_missing_model_is_said_in_a_line(tmp_path):
+    command = [sys.executable, SCRIPTS / "bench.py", "times", "none.asr", "none.jsonl", "--dev", "none.jsonl"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("bench.py: none.asr: no such model file")
+    assert done.stderr.count("\n") == 1
