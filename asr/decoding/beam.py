@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -280,12 +281,15 @@ class BeamDecoder(Decoder):
                 initializer=start_worker,
                 initargs=(search,),
             )
+            # Waits for them, also where the search is just let go of: a program that ended while they did
+            # would now and then print an error of Python's.
+            self._end_pool = weakref.finalize(self, self._pool.shutdown)
         return self._pool
 
     def close(self) -> None:
         """End the processes, if there are any."""
         if self._pool is not None:
-            self._pool.shutdown()
+            self._end_pool()
             self._pool = None
 
     def _rank(self, found: list[Found], log_probs: Tensor) -> list[Candidate]:
