@@ -218,16 +218,25 @@ class RecurrentLayer(nn.Module):
         elif self.kernels:
             return self._over_padding(x, packing, self.kernels[direction : direction + len(weights)], state)
         elif self.fused and not x.is_cuda:
-            return self._over_padding(x, packing, [self._fused_lstm(group) for group in weights], state)
+            if packing.is_full and len(weights) == 2:
+                return self._without_padding(x, packing, weights, state)
+            kernels = [partial(self._fused_lstm, list(group)) for group in weights]
+            return self._over_padding(x, packing, kernels, state)
         return recurrence(self.kind, x, packing, weights, state)
 
-    def _fused_lstm(self, weights: Sequence[Any]) -> Kernel:
-        def kernel(x: Tensor, state: State) -> Sequence[Tensor]:
-            # has_biases, num_layers, dropout, train, bidirectional, batch_first
-            lstm: Any = torch._VF.lstm  # typed for tuples and lists only
-            return lstm(x, state, weights, True, 1, 0.0, self.training, False, False)
+    def _fused_lstm(self, weights: list[Any], x: Tensor, state: State) -> Sequence[Tensor]:
+        lstm: Any = torch._VF.lstm  # typed for tuples and lists only
+        # has_biases, num_layers, dropout, train, bidirectional, batch_first
+        return lstm(x, state, weights, True, 1, 0.0, self.training, len(state[0]) == 2, False)
 
-        return kernel
+    def _without_padding(
+        self, x: Tensor, packing: Packing, weights: Sequence[Sequence[Tensor | None]], state: State
+    ) -> tuple[Tensor, State]:
+        """Run both directions of utterances of one length, which need not be turned round for it."""
+        frames, first = x.unflatten(0, (packing.num_steps, -1)), tuple(s[:, packing.order] for s in state)
+        y, *last = self._fused_lstm([w for group in weights for w in group], frames, first)
+        back = packing.order.argsort()
+        return y.flatten(0, 1), tuple(s[:, back] for s in last)
 
     def _over_padding(
         self, x: Tensor, packing: Packing, kernels: Sequence[Kernel], state: State
