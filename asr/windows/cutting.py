@@ -183,9 +183,18 @@ class _Cutter:
                 self._closed = (self._start, self._continues, self._silent_since)
             self._start = None
             return
-        left = self._context if self._continues else 0
-        if end - (self._start - left) >= self._max:
-            yield from self._cut()
+        spoken_until = end if self._silent_since is None else self._silent_since
+        if self._is_full(spoken_until):
+            voice = self._voice(self._start, spoken_until)
+            if voice is not None and not self._continues:
+                self._start, _ = self._edges(self._earliest(voice[0]), self._start, voice, spoken_until)
+            if self._is_full(spoken_until):
+                yield from self._cut()
+
+    def _is_full(self, end: int) -> bool:
+        """Tell whether a window may hold no more than the open stretch up to `end`."""
+        assert self._start is not None
+        return end - self._start + (self._context if self._continues else 0) >= self._max
 
     def _is_speech(self) -> bool:
         """Tell whether the open stretch is to be recognised, as far as it is known."""
@@ -227,8 +236,9 @@ class _Cutter:
             self._closed = (start, continues, silence_begins)
 
     def _quietest(self, earliest: int, last: int) -> int:
-        """Return where the sound around is quietest; see `quietest`."""
-        return earliest + quietest(self._samples, earliest - self._offset, last - self._offset, self.rate)
+        """Return where the sound around is quietest, as far as the detector has heard it; see `quietest`."""
+        heard = self._samples[: self._frame(self._num_frames) - self._offset]
+        return earliest + quietest(heard, earliest - self._offset, last - self._offset, self.rate)
 
     def _pause(self, position: int) -> tuple[int, int]:
         """Return where the silence around a position begins and ends, as far as it is known."""
@@ -241,41 +251,20 @@ class _Cutter:
 
     def _window(self, start: int, continues: bool, end: int, *, ends_clean: bool = True) -> Window:
         first = max(start - self._context, self._offset) if continues else start
-        frames = range(
-            int(start / self.rate / FRAME), min(int(end / self.rate / FRAME) + 1, self._num_frames)
-        )
-        spoken = [frame for frame in frames if self._speech[frame - self._first_frame]]
-        if spoken:
-            voice = max(self._frame(spoken[0]), start), min(self._frame(spoken[-1] + 1), end)
-            earliest = first
-            if not continues:
-                earliest = min(max(voice[0] - self._farthest, end - self._max, self._last_end), start)
-            loud = loud_part(
-                self._samples[earliest - self._offset : end - self._offset],
-                self.rate,
-                start - earliest,
-                self._reach,
-            )
-            if loud is not None and (earliest + loud[0] >= voice[1] or earliest + loud[1] <= voice[0]):
-                loud = None  # another sound
-            # Where loudness does not tell, the speech is taken to begin and to end at a quiet moment.
-            if loud is not None and loud[0] > self._count(0.01):
-                begins = max(earliest + loud[0] - self._pad, earliest)
-            else:
-                quiet_from = max(voice[0] - self._reach, start)
-                begins = self._quietest(quiet_from, voice[0])
-                if begins == quiet_from:
-                    begins = self._quietest(start, begins)
-            ends = end if loud is None else earliest + loud[1] + self._pad
-            if ends >= end:
-                last = min(voice[1] + self._reach, end)
-                ends = self._quietest(voice[1], last)
-                if ends == last:
-                    ends = self._quietest(last, end)
+        voice = self._voice(start, end)
+        if voice is not None:
+            earliest = first if continues else min(self._earliest(voice[0]), start)
+            begins, ends = self._edges(earliest, start, voice, end)
             if ends_clean:
-                end = min(ends, end)
+                end = ends
             if not continues:
+                over = end - begins - self._max
+                if over > 0:  # less padding
+                    if ends_clean:
+                        end -= min(over // 2, self._pad, end - voice[1])
+                    begins = min(end - self._max, voice[0])
                 start = first = begins
+            end = min(end, first + self._max)
         self._last_end = max(self._last_end, end)
         samples = self._samples[first - self._offset : end - self._offset]
         return Window(
@@ -285,6 +274,48 @@ class _Cutter:
             self.clip_start + start / self.rate,
             continues,
         )
+
+    def _earliest(self, voice: int) -> int:
+        """Return from where on words may belong to speech that the detector hears from `voice` on."""
+        return max(voice - self._farthest, self._last_end)
+
+    def _voice(self, start: int, end: int) -> tuple[int, int] | None:
+        """Return from where to where the detector hears speech, of `start` to `end`."""
+        frames = range(
+            int(start / self.rate / FRAME), min(int(end / self.rate / FRAME) + 1, self._num_frames)
+        )
+        spoken = [frame for frame in frames if self._speech[frame - self._first_frame]]
+        if not spoken:
+            return None
+        return max(self._frame(spoken[0]), start), min(self._frame(spoken[-1] + 1), end)
+
+    def _edges(self, earliest: int, start: int, voice: tuple[int, int], end: int) -> tuple[int, int]:
+        """Return where speech begins, from `earliest` on, and where it ends, each with the padding.
+
+        Loudness tells, compared with that from `start` on; where it does not, a quiet moment is taken.
+        """
+        loud = loud_part(
+            self._samples[earliest - self._offset : end - self._offset],
+            self.rate,
+            start - earliest,
+            self._reach,
+        )
+        if loud is not None and (earliest + loud[0] >= voice[1] or earliest + loud[1] <= voice[0]):
+            loud = None  # another sound
+        if loud is not None and loud[0] > self._count(0.01):
+            begins = max(earliest + loud[0] - self._pad, earliest)
+        else:
+            quiet_from = max(voice[0] - self._reach, start)
+            begins = self._quietest(quiet_from, voice[0])
+            if begins == quiet_from:
+                begins = self._quietest(start, begins)
+        ends = end if loud is None else earliest + loud[1] + self._pad
+        if ends >= end:
+            last = min(voice[1] + self._reach, end)
+            ends = self._quietest(voice[1], last)
+            if ends == last:
+                ends = self._quietest(last, end)
+        return begins, min(ends, end)
 
     def _count(self, seconds: float) -> int:
         return round(seconds * self.rate)
