@@ -111,6 +111,22 @@ def test_what_is_read_at_a_time_changes_nothing(monkeypatch, block):
     ]
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_samples_come_in_any_pieces(seed):
+    rng = np.random.default_rng(seed)
+    lengths, levels = rng.uniform(0.05, 2, 60), 10 ** rng.uniform(-4, -1, 60)
+    samples = sound(*zip(lengths, levels, strict=True))
+    options = WindowOptions(vad="energy", max_speech_duration_s=4.0, context_s=0.5, speech_pad_ms=100)
+
+    def places(ends):
+        cutter = cutting._Cutter(options, "energy", RATE, 0.0)
+        windows = [w for piece in np.split(samples, ends) for w in cutter.push(piece)]
+        windows += cutter.push(samples[:0], final=True)
+        return [(w.start, w.begin, w.continues, len(w.samples)) for w in windows]
+
+    assert places(np.sort(rng.integers(0, len(samples), 3000))) == places([])
+
+
 def test_short_recordings_are_left_as_they_are():
     samples = sound((1, QUIET), (1, LOUD), (1.5, QUIET))
     (window,) = cut(samples, vad="auto")
@@ -162,6 +178,19 @@ def test_speech_that_the_detector_is_hardly_sure_of_must_last_longer(detector):
     for least, starts in ((0, [2.0, 7.0]), (750, [7.0]), (950, [])):
         windows = cut(samples, min_speech_duration_ms=least, speech_pad_ms=0)
         assert [window.start for window in windows] == pytest.approx(starts, abs=0.9)
+
+
+@pytest.mark.parametrize("seconds", [3.0, 3.4, 3.75])
+@pytest.mark.parametrize("pause", [0.6, 1.2])
+def test_speech_that_fits_is_not_cut(detector, seconds, pause):
+    samples = sound((3, QUIET), (seconds, LOUD), (pause, QUIET), (1, LOUD), (3, QUIET))
+    ends = 3 + seconds
+    detector((3.1, ends - 0.1, 0.9), (ends + pause, ends + pause + 1, 0.9))
+    first, second = cut(samples, speech_pad_ms=200)
+    assert not second.continues
+    assert first.duration <= 4.0
+    assert first.start <= 3.0
+    assert ends <= first.end <= second.start <= ends + pause
 
 
 def test_words_that_the_detector_misses_before_another_are_found_where_no_longer_pause_parts_them(detector):
