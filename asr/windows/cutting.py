@@ -139,6 +139,7 @@ class _Cutter:
         self._last_end = 0  # of the windows yielded
         self._pad = self._count(options.speech_pad_ms / 1000)
         self._reach = max(self._count(_REACH), self._pad)
+        self._grid = max(self._pad // 2, 1)
         self._farthest = max(self._count(_FARTHEST), 2 * self._reach)
         self._min_silence = self._count(max(options.min_silence_duration_ms / 1000, FRAME))
         self._min_speech = options.min_speech_duration_ms / 1000 / FRAME
@@ -168,7 +169,7 @@ class _Cutter:
                 return
             self._start = max(begin - 2 * self._reach, 0)
             if self._closed is not None:
-                border = self._quietest(self._closed[2], begin)
+                border = min(self._on_grid(self._quietest(self._closed[2], begin) + self._grid - 1), begin)
                 yield self._close(min(border, self._closed[2] + 2 * self._reach))
                 self._start = max(self._start, border)
             self._continues, self._heard, self._spoken, self._silent_since = False, False, 0.0, None
@@ -309,13 +310,24 @@ class _Cutter:
             begins = self._quietest(quiet_from, voice[0])
             if begins == quiet_from:
                 begins = self._quietest(start, begins)
+            begins = max(self._on_grid(begins), start)
         ends = end if loud is None else earliest + loud[1] + self._pad
         if ends >= end:
             last = min(voice[1] + self._reach, end)
             ends = self._quietest(voice[1], last)
             if ends == last:
                 ends = self._quietest(last, end)
+            ends = self._on_grid(ends + self._grid - 1)
         return begins, min(ends, end)
+
+    def _on_grid(self, position: int) -> int:
+        """Return the last position, up to this one, at which a window may begin or end.
+
+        The quietest moment near speech depends on where the detector's frames end, by some hundredths of a
+        second; so these moments are few, and the same wherever the clip begins.
+        """
+        clip_start = self._count(self.clip_start)
+        return (clip_start + position) // self._grid * self._grid - clip_start
 
     def _count(self, seconds: float) -> int:
         return round(seconds * self.rate)
