@@ -262,7 +262,7 @@ class _Cutter:
                 over = end - begins - self._max
                 if over > 0:  # less padding
                     if ends_clean:
-                        end -= min(over // 2, self._pad, end - voice[1])
+                        end -= min(over // 2, self._pad, max(end - voice[1], 0))
                     begins = min(end - self._max, voice[0])
                 start = first = begins
             end = min(end, first + self._max)

@@ -35,7 +35,8 @@ class WindowOptions:
     speech_pad_ms : int
         Kept on either side of speech, at most to the quietest moment of the pause and 0.8 s beyond where
         the detector hears speech or, before that, loud words. Where speech hardly stands out from the
-        background, the window begins and ends at the quietest moment of the 0.4 s around it instead.
+        background, the window begins and ends at the quietest moment of the 0.4 s around it instead. A window
+        that would be too long has less.
     context_s : float
         What a window hears beyond a cut within speech, seconds.
     """
