@@ -54,9 +54,9 @@ class Product:
 
     def _resize(self, rows: int) -> None:
         D, size, size_out = self.w.shape
-        self.x = self.w.new_empty(D, rows, size)
-        self.low = self.w.new_empty(D, rows, size_out)
-        self.out = self.low if self.full == self.w.dtype else self.low.to(self.full)
+        self.out = self.low = self.w.new_empty(D, rows, size_out)
+        if self.full != self.w.dtype:
+            self.x, self.out = self.w.new_empty(D, rows, size), self.low.to(self.full)
 
     def add_to(self, target: Tensor, x: Tensor) -> None:
         """Add x @ w to `target` (D, n, out)."""
